@@ -1,0 +1,116 @@
+"""The numbers that the project promises, measured here and now, beside their bounds.
+
+Times of a shared machine wobble: a bound that is missed is shown, and fails nothing. What
+must hold exactly (one process per driver call, so no program was run) is in tests/.
+"""
+
+import argparse
+import os
+import re
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from scenarios.oracle import BLOCK, awkward_spans
+from scenarios.storage import Repository
+from testbed.host import Host
+from testbed.provision import provision
+from testbed.sessions import close_session
+from xapi.backend import PluginReply
+
+MB = 1_000_000
+REVERTS = 5
+
+
+class TimedHost(Host):
+    """Notes how long driver calls take, from handing them to the guest to their answer."""
+
+    seconds: dict[str, list[float]]
+
+    def sm_call(self, driver: str, document: str) -> PluginReply:
+        """See Host."""
+        began = time.monotonic()
+        reply = super().sm_call(driver, document)
+        found = re.search(r"<methodName>(\w+)</methodName>", document)
+        if found:
+            self.seconds.setdefault(found[1], []).append(time.monotonic() - began)
+        return reply
+
+
+@contextmanager
+def timed_host() -> Iterator[TimedHost]:
+    """A booted host with an empty note."""
+    host = TimedHost()
+    host.seconds = {}
+    with host:
+        yield host
+
+
+def guest_memory(host: Host) -> int:
+    """Bytes of this machine's memory that a guest takes, shared pages by their share."""
+    group = getattr(host.kernel, "pid", 0)
+    total = 0
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if os.getpgid(int(entry.name)) == group:
+                    rollup = (entry / "smaps_rollup").read_text()
+                    total += int(re.findall(r"^Pss:\s+(\d+) kB", rollup, re.M)[0]) * 1024
+            except OSError:
+                continue
+    return total
+
+
+def revert_seconds(host: TimedHost, kind: str) -> float:
+    """Median time of vdi_revert on an SR of a kind, case A."""
+    session = host.session()
+    sr = Repository(host, session, provision(host, session, kind))
+    disk = sr.create(8 * BLOCK)
+    disk.write(awkward_spans("first", disk.size))
+    snapshot = disk.snapshot()
+    host.seconds.clear()
+    for number in range(REVERTS):
+        disk.write(awkward_spans(f"lost {number}", disk.size))
+        snapshot.revert_live_disk()
+    close_session(session)
+    return statistics.median(host.seconds["vdi_revert"])
+
+
+def measure() -> Iterator[tuple[str, float, float, str]]:
+    """What, measured, bound, unit."""
+    boots = []
+    for _ in range(3):
+        with timed_host() as host:
+            boots.append(host.boot_seconds)
+    yield "agent ready", statistics.median(boots), 1.5, "s"
+    with timed_host() as host:
+        for kind, bound in (("ext", 0.3), ("lvhd", 1.0)):
+            yield f"vdi_revert on {kind}, in the guest", revert_seconds(host, kind), bound, "s"
+        yield "memory of that guest", guest_memory(host) / MB, 150, "MB"
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("began", "ready", "ran"):
+        parser.add_argument(f"--{name}", type=float, required=True, metavar="SECONDS")
+    options = parser.parse_args()
+    rows = [
+        ("ci/run: installing and setting up", options.ready - options.began, 300, "s"),
+        ("ci/run: testbed run", options.ran - options.ready, 60, "s"),
+        *measure(),
+    ]
+    table = Table("number", "measured", "bound", title="Numbers", title_justify="left")
+    for what, value, bound, unit in rows:
+        style = "green" if value <= bound else "bold red"
+        table.add_row(what, f"[{style}]{value:.2f} {unit}[/]", f"{bound:g} {unit}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
