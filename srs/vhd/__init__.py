@@ -1,0 +1,76 @@
+"""The VHD engine: dynamic and differencing disks as XenServer's tools read and write them.
+
+    vhd.create("base.vhd", 10 << 30)
+    with vhd.open_chain("base.vhd", writable=True) as disk:
+        disk.write(0, b"boot sector")
+    vhd.snapshot("leaf.vhd", "base.vhd")
+
+All sizes, offsets and lengths are bytes. Errors are :class:`VHDError` with fields, a hint and
+the ``errno`` that the field's tools give. Pure standard library.
+"""
+
+from srs.vhd.build import create, snapshot
+from srs.vhd.chain import Chain, open_chain, open_raw
+from srs.vhd.errors import (
+    BadBlock,
+    BadFooter,
+    BadHeader,
+    ChainLoop,
+    InvalidImage,
+    NoSpace,
+    NotDifferencing,
+    NotSparse,
+    OutOfRange,
+    ParentError,
+    ParentMismatch,
+    ParentMissing,
+    ParentPathRefused,
+    Poisoned,
+    ReadOnly,
+    SizeRefused,
+    StorageFailed,
+    Truncated,
+    VHDError,
+)
+from srs.vhd.format import BLOCK, DIFFERENCING, DYNAMIC, FIXED, MAX_SIZE, SECTOR
+from srs.vhd.info import Info, query
+from srs.vhd.modify import resize, set_hidden, set_parent, set_physical_size
+
+__all__ = [
+    "BLOCK",
+    "DIFFERENCING",
+    "DYNAMIC",
+    "FIXED",
+    "MAX_SIZE",
+    "SECTOR",
+    "BadBlock",
+    "BadFooter",
+    "BadHeader",
+    "Chain",
+    "ChainLoop",
+    "Info",
+    "InvalidImage",
+    "NoSpace",
+    "NotDifferencing",
+    "NotSparse",
+    "OutOfRange",
+    "ParentError",
+    "ParentMismatch",
+    "ParentMissing",
+    "ParentPathRefused",
+    "Poisoned",
+    "ReadOnly",
+    "SizeRefused",
+    "StorageFailed",
+    "Truncated",
+    "VHDError",
+    "create",
+    "open_chain",
+    "open_raw",
+    "query",
+    "resize",
+    "set_hidden",
+    "set_parent",
+    "set_physical_size",
+    "snapshot",
+]

@@ -1,0 +1,174 @@
+"""One open file or block device: every byte that the engine reads or writes passes here."""
+
+import os
+from collections.abc import Iterator, Sequence
+from errno import EDQUOT, ENOSPC
+from stat import S_ISBLK
+from types import TracebackType
+
+from srs.vhd.errors import NoSpace, ReadOnly, StorageFailed, Truncated, VHDError
+
+ZEROS = bytes(64 << 10)
+_IOV_MAX = 1024
+
+AnyPath = str | os.PathLike[str]
+Buffer = bytes | bytearray | memoryview
+
+
+def zeros(length: int) -> list[Buffer]:
+    """Buffers that hold ``length`` zero bytes together, sharing their memory."""
+    whole, rest = divmod(length, len(ZEROS))
+    return [*[ZEROS] * whole, ZEROS[:rest]]
+
+
+def zero_fill(view: memoryview) -> None:
+    """Overwrite ``view`` with zeros."""
+    for at in range(0, len(view), len(ZEROS)):
+        piece = view[at : at + len(ZEROS)]
+        piece[:] = ZEROS[: len(piece)]
+
+
+class Backing:
+    """An open file descriptor with whole transfers and errors that name the file.
+
+    ``is_block`` decides where a disk's primary footer lives; ``identity`` is that of
+    :func:`identity_of`, ``modified`` the time of the last change in Unix seconds, of a device's
+    node for a device. Use it as a context manager, or call :meth:`close`.
+    """
+
+    def __init__(self, path: str, *, writable: bool = False, create: bool = False) -> None:
+        """Open ``path``; ``create`` makes or empties a regular file (a device keeps its bytes).
+
+        Raises:
+            StorageFailed: with the operating system's errno.
+        """
+        self.path = path
+        self.writable = writable
+        flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC
+        if create:
+            flags |= os.O_CREAT
+        try:
+            self._fd = os.open(path, flags, 0o644)
+        except OSError as error:
+            raise self._failure("open", error) from error
+        status = os.fstat(self._fd)
+        self.is_block = S_ISBLK(status.st_mode)
+        self.identity = _identity(status)
+        self.modified = int(status.st_mtime)
+        if create and not self.is_block:
+            self.truncate(0)
+
+    def __enter__(self) -> "Backing":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the descriptor; a second call does nothing."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def size(self) -> int:
+        """Bytes of the file or device now."""
+        return os.lseek(self._fd, 0, os.SEEK_END)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """``length`` bytes at ``offset``, fewer only where the file ends."""
+        try:
+            return os.pread(self._fd, length, offset)
+        except OSError as error:
+            raise self._failure("read", error) from error
+
+    def readv(self, offset: int, buffers: Sequence[memoryview]) -> None:
+        """Fill ``buffers`` one after the other with the bytes from ``offset`` on.
+
+        Raises:
+            Truncated: the file ends first.
+        """
+        for batch in _batches(buffers):
+            expected = sum(map(len, batch))
+            while batch:
+                try:
+                    done = os.preadv(self._fd, batch, offset)
+                except OSError as error:
+                    raise self._failure("read", error) from error
+                if not done:
+                    raise Truncated(self.path, offset + expected)
+                offset += done
+                expected -= done
+                batch = _rest(batch, done) if expected else []
+
+    def write(self, offset: int, *buffers: Buffer) -> None:
+        """Write ``buffers`` one after the other from ``offset`` on; volatile until :meth:`sync`.
+
+        Raises:
+            ReadOnly: the file was opened for reading.
+            NoSpace: the file system or the quota is full.
+            StorageFailed: any other error.
+        """
+        if not self.writable:
+            raise ReadOnly(self.path)
+        for batch in _batches([memoryview(buffer) for buffer in buffers]):
+            left = sum(map(len, batch))
+            while left:
+                try:
+                    done = os.pwritev(self._fd, batch, offset)
+                except OSError as error:
+                    raise self._failure("write", error, left) from error
+                offset += done
+                left -= done
+                batch = _rest(batch, done) if left else []
+
+    def truncate(self, size: int) -> None:
+        """Cut or extend a regular file to ``size`` bytes."""
+        try:
+            os.ftruncate(self._fd, size)
+        except OSError as error:
+            raise self._failure("truncate", error) from error
+
+    def sync(self) -> None:
+        """Return when everything written so far has reached the medium."""
+        try:
+            os.fdatasync(self._fd)
+        except OSError as error:
+            raise self._failure("sync", error) from error
+
+    def _failure(self, operation: str, error: OSError, needed: int = 0) -> VHDError:
+        number = error.errno or 0
+        if number in (ENOSPC, EDQUOT):
+            return NoSpace(self.path, needed, 0)
+        return StorageFailed(self.path, operation, os.strerror(number), number)
+
+
+def identity_of(path: str) -> tuple[int, int] | None:
+    """What all names of one file or device have in common; None if there is no such file."""
+    try:
+        return _identity(os.stat(path))
+    except OSError:
+        return None
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return (-1, status.st_rdev) if S_ISBLK(status.st_mode) else (status.st_dev, status.st_ino)
+
+
+def _batches(buffers: Sequence[memoryview]) -> Iterator[list[memoryview]]:
+    """As many buffers as one system call takes, again and again."""
+    for at in range(0, len(buffers), _IOV_MAX):
+        yield list(buffers[at : at + _IOV_MAX])
+
+
+def _rest(buffers: list[memoryview], done: int) -> list[memoryview]:
+    """What is left of ``buffers`` after the first ``done`` bytes."""
+    for index, buffer in enumerate(buffers):
+        if done < len(buffer):
+            return [buffer[done:], *buffers[index + 1 :]]
+        done -= len(buffer)
+    return []

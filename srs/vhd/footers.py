@@ -1,0 +1,84 @@
+"""Finding the footer of a disk and writing both copies of it.
+
+The primary footer is the last 512 bytes of the file or device; 511 when an old writer lost the
+final byte, which is zero. Sparse disks keep a backup at byte 0. A disk that is being written, or
+was when the power went, has data where the primary was: then the backup speaks for it.
+"""
+
+from dataclasses import dataclass
+
+from srs.vhd.backing import Backing
+from srs.vhd.errors import BadFooter
+from srs.vhd.format import FIXED, SECTOR, Footer
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFooter:
+    """A disk's footer, and the byte where its primary copy lies (None if that copy is lost)."""
+
+    footer: Footer
+    primary_at: int | None
+
+
+def find_footer(backing: Backing) -> FoundFooter:
+    """The footer of an open disk: primary, else the 511-byte form, else the backup.
+
+    A valid primary wins over a backup that differs from it (a writer changes the primary first),
+    unless the two name different disks: then the primary is a leftover of whoever had these
+    extents before, or guest data at the end of a file that lost its own footer in a crash.
+
+    Raises:
+        BadFooter: no copy is whole; the reason is that of the primary.
+        Poisoned: an interrupted journaled resize owns the disk.
+    """
+    size = backing.size()
+    try:
+        primary, at = _primary(backing, size)
+    except BadFooter:
+        backup = _backup(backing)
+        if backup is None:
+            raise
+        return FoundFooter(backup, None)
+    if primary.disk_type != FIXED:
+        backup = _backup(backing)
+        if backup and backup.unique_id != primary.unique_id:
+            return FoundFooter(backup, None)
+    return FoundFooter(primary, at)
+
+
+def _primary(backing: Backing, size: int) -> tuple[Footer, int]:
+    at = max(0, size - SECTOR)
+    tail = backing.read(at, SECTOR)
+    if size % SECTOR == SECTOR - 1:
+        return Footer.unpack(tail[1:] + b"\0", backing.path), at + 1
+    return Footer.unpack(tail, backing.path), at
+
+
+def _backup(backing: Backing) -> Footer | None:
+    """The copy at byte 0, which is data in a fixed disk and therefore never one of those."""
+    try:
+        backup = Footer.unpack(backing.read(0, SECTOR), backing.path)
+    except BadFooter:
+        return None
+    return None if backup.disk_type == FIXED else backup
+
+
+def write_footers(backing: Backing, footer: Footer, primary_at: int) -> None:
+    """Make ``footer`` the durable footer of the disk, at ``primary_at`` and, if sparse, at 0.
+
+    The primary is the commit point. Until it is whole the backup still holds the old footer;
+    the backup is written once the primary is durable, so a cut at any moment leaves one of them.
+    """
+    raw = footer.pack()
+    write_primary(backing, raw, primary_at)
+    backing.sync()
+    if footer.disk_type != FIXED:
+        backing.write(0, raw)
+        backing.sync()
+
+
+def write_primary(backing: Backing, raw: bytes, at: int) -> None:
+    """Put the packed footer at byte ``at``, which becomes the last sector of a regular file."""
+    backing.write(at, raw)
+    if not backing.is_block and backing.size() != at + SECTOR:
+        backing.truncate(at + SECTOR)

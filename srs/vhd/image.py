@@ -1,0 +1,138 @@
+"""One dynamic or differencing disk without its parents: what it is and which sectors it holds."""
+
+from collections import OrderedDict
+from functools import cached_property
+
+from srs.vhd import bitmap
+from srs.vhd.backing import Backing
+from srs.vhd.batmap import Batmap
+from srs.vhd.errors import BadHeader, NotSparse, Truncated
+from srs.vhd.footers import FoundFooter
+from srs.vhd.format import DIFFERENCING, FIXED, NULL_ID, SECTOR, UNUSED, blocks_of
+from srs.vhd.header import HEADER_LENGTH, Header, bat_length
+from srs.vhd.table import BlockTable
+
+_BITMAPS_KEPT = 512
+_OLDEST_TAP = 0x00010001
+
+
+class Image:
+    """An open sparse VHD; ``size`` is its virtual size in bytes.
+
+    The file is read as it was at open; a later change by somebody else may or may not show.
+    Memory stays bounded (about a MiB) for disks of any size. Not safe for use by several threads
+    at once.
+    """
+
+    def __init__(self, backing: Backing, found: FoundFooter) -> None:
+        """Take over ``backing``, whose footer was ``found``.
+
+        Raises:
+            NotSparse: a fixed disk.
+            BadHeader: the header is unusable, or its table too small for the disk.
+            Truncated: the file ends inside the block table.
+        """
+        footer = found.footer
+        if footer.disk_type == FIXED:
+            raise NotSparse(backing.path)
+        if footer.by_tap and footer.creator_version < _OLDEST_TAP:
+            raise BadHeader(backing.path, "too old, its bitmaps are little-endian")
+        self.backing = backing
+        self.path = backing.path
+        self.footer = footer
+        self.primary_at = found.primary_at
+        self.size = footer.size
+        self.unique_id = footer.unique_id
+        raw = backing.read(footer.data_offset, HEADER_LENGTH)
+        self.header = Header.unpack(raw, self.path)
+        self._table = self._open_table()
+        self._bitmaps: OrderedDict[int, int] = OrderedDict()
+
+    def flush(self) -> None:
+        """A reader has nothing to flush; the class that writes overrides this."""
+
+    def close(self) -> None:
+        """Close the file."""
+        self.backing.close()
+
+    def _open_table(self) -> BlockTable:
+        header, blocks = self.header, blocks_of(self.size)
+        if header.slots < blocks:
+            raise BadHeader(self.path, f"{header.slots} table slots for {blocks} blocks")
+        end = header.bat_offset + bat_length(header.slots)
+        if self.backing.size() < end:
+            raise Truncated(self.path, end)
+        return BlockTable(self.backing, header.bat_offset, blocks, end // SECTOR)
+
+    @property
+    def differencing(self) -> bool:
+        """True if sectors not held here come from a parent."""
+        return self.footer.disk_type == DIFFERENCING
+
+    @property
+    def raw_parent(self) -> bool:
+        """True if the parent is a raw image: it has no identity to record."""
+        return self.differencing and self.header.parent_id == NULL_ID
+
+    @cached_property
+    def batmap(self) -> Batmap | None:
+        """The batmap, None on disks of other writers, which have none."""
+        return Batmap(self.backing, self.header, self.size) if self.footer.by_tap else None
+
+    @cached_property
+    def metadata_end(self) -> int:
+        """The byte after all metadata in front of the blocks."""
+        header = self.header
+        ends = [
+            self.footer.data_offset + HEADER_LENGTH,
+            header.bat_offset + bat_length(header.slots),
+            *(locator.end for locator in header.locators),
+        ]
+        if self.batmap is not None:
+            ends.append(self.batmap.end)
+        return max(ends)
+
+    @cached_property
+    def end_sector(self) -> int:
+        """The sector after everything the disk holds, where a regular file has its footer."""
+        return max(-(-self.metadata_end // SECTOR), self._table.end())
+
+    def allocated(self) -> int:
+        """The number of blocks in this file."""
+        return self._table.allocated()
+
+    def is_empty(self) -> bool:
+        """True if no block is in this file."""
+        return self._table.is_empty()
+
+    def present(self, block: int, wanted: int) -> int:
+        """Those of the ``wanted`` sectors of ``block`` that this file holds."""
+        if self._table[block] == UNUSED:
+            return 0
+        return wanted & self._bitmap(block)
+
+    def data_offset(self, block: int) -> int:
+        """The byte in the file where the data of an allocated block begin."""
+        return (self._table[block] + 1) * SECTOR
+
+    def _bitmap(self, block: int) -> int:
+        """The sectors held of an allocated block."""
+        bits = self._bitmaps.get(block)
+        if bits is None:
+            bits = self._load_bitmap(block)
+            self._remember(block, bits)
+        else:
+            self._bitmaps.move_to_end(block)
+        return bits
+
+    def _load_bitmap(self, block: int) -> int:
+        if self.batmap is not None and block in self.batmap:
+            return bitmap.FULL
+        raw = bytearray(bitmap.BITMAP_BYTES)
+        self.backing.readv(self._table[block] * SECTOR, [memoryview(raw)])
+        return bitmap.from_bytes(raw)
+
+    def _remember(self, block: int, bits: int) -> None:
+        self._bitmaps[block] = bits
+        if len(self._bitmaps) > _BITMAPS_KEPT:
+            self._bitmaps.popitem(last=False)

@@ -1,0 +1,179 @@
+"""Writing into a sparse disk, in an order that a power cut cannot turn into garbage.
+
+What reaches the file when:
+
+1. A write puts data where no reader looks yet (a new block after the end, sectors whose bit is
+   clear) or in place (sectors already held). Table and bitmaps change in memory only.
+2. A flush writes the bitmaps of new blocks with the gap before them zeroed, on a regular file
+   also the primary footer behind them, and syncs. Still nothing points at any of it.
+3. It writes the table sectors of the new blocks and the grown bitmaps of old blocks, and syncs:
+   the commit point. An entry or a bitmap lies within one sector, so each is old or new, and all
+   they lead to became durable in step 2.
+4. Closing stores the batmap, which only spares readers work; a torn one is ignored.
+
+So after a cut each sector has its old or its new content, and after a flush the new. A flush of
+writes in place needs one sync only. Between the first append to a regular file and the next
+flush there is no primary footer; readers use the backup. Blocks are only ever appended, and the
+stale bytes of a device are harmless: a new block gets a whole bitmap, and its clear bits lead to
+the parent.
+"""
+
+from srs.vhd import bitmap
+from srs.vhd.backing import Backing, Buffer, zeros
+from srs.vhd.errors import NoSpace, VHDError
+from srs.vhd.footers import FoundFooter, write_primary
+from srs.vhd.format import SECTOR, STRIDE_SECTORS, UNUSED, align_block
+from srs.vhd.image import Image
+
+_UNFLUSHED_LIMIT = 4096
+"""Blocks whose bitmaps may wait for a flush: at some 600 bytes each they stay below 3 MiB."""
+
+
+class ImageWriter(Image):
+    """An image opened for writing.
+
+    Writes are visible to this object at once, durable after :meth:`flush`. After a failed commit
+    nobody knows what the medium holds, so every later write or flush raises the same error.
+    """
+
+    def __init__(self, backing: Backing, found: FoundFooter) -> None:
+        """As for :class:`Image`; ``backing`` is writable."""
+        super().__init__(backing, found)
+        self._grown: dict[int, int] = {}
+        self._appended: dict[int, tuple[int, int]] = {}
+        self._unsynced = False
+        self._failed: VHDError | None = None
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Write whole sectors; the caller keeps them inside the disk.
+
+        Raises:
+            NoSpace: device, file system or sector numbers are used up. Blocks written before
+                are kept, the one that did not fit stays as it was.
+            StorageFailed: the data could not be written, or an earlier flush was given up.
+        """
+        for block, first, stop, piece in bitmap.pieces(offset, data):
+            self._write(block, first, stop, [piece])
+
+    def write_zeros(self, block: int, first: int, stop: int) -> None:
+        """Write zeros into the sectors of ``block`` from ``first`` up to ``stop``."""
+        self._write(block, first, stop, zeros((stop - first) * SECTOR))
+
+    def _write(self, block: int, first: int, stop: int, data: list[Buffer]) -> None:
+        if self._failed:
+            raise self._failed
+        sector = self._table[block]
+        fresh = sector == UNUSED
+        if fresh:
+            sector, held = self._next_sector(), 0
+        else:
+            held = self._bitmap(block)
+        self.backing.write((sector + 1 + first) * SECTOR, *data)
+        self._unsynced = True
+        if fresh:
+            self._append(block, sector)
+        merged = held | bitmap.span(first, stop)
+        if merged != held:
+            self._grown[block] = merged
+            if len(self._grown) >= _UNFLUSHED_LIMIT:
+                self.flush()
+
+    def _bitmap(self, block: int) -> int:
+        bits = self._grown.get(block)
+        return super()._bitmap(block) if bits is None else bits
+
+    def _next_sector(self) -> int:
+        """Where the next block's bitmap goes, if there is room for the block."""
+        sector = align_block(self.end_sector)
+        end = (sector + STRIDE_SECTORS) * SECTOR
+        if sector >= UNUSED:
+            raise NoSpace(self.path, end, UNUSED * SECTOR)
+        if self.backing.is_block:
+            available = self.backing.size() - SECTOR
+            if end > available:
+                raise NoSpace(self.path, end, available)
+        return sector
+
+    def _append(self, block: int, sector: int) -> None:
+        """Record in memory that ``block`` lives at ``sector``, behind all other blocks."""
+        if self.batmap is not None and block in self.batmap:
+            # A damaged disk: the map calls a block full that was not there. Left alone, it
+            # would make readers believe the sectors of the new block that nobody wrote.
+            self.batmap.discard(block)
+            self.batmap.store()
+        self._appended[block] = (self.end_sector, sector)
+        self._table.pending[block] = sector
+        self.end_sector = sector + STRIDE_SECTORS
+
+    def flush(self) -> None:
+        """Make everything written so far durable, in the order described above.
+
+        Raises:
+            NoSpace, StorageFailed: nothing is lost if the bitmaps of new blocks could not be
+                written, and a later flush tries again; otherwise the image is given up.
+        """
+        if self._failed:
+            raise self._failed
+        if not self._unsynced:
+            return
+        self._write_new_bitmaps()
+        try:
+            self._commit()
+        except VHDError as error:
+            self._failed = error
+            raise
+        self._unsynced = False
+
+    def _commit(self) -> None:
+        """Steps 2 and 3 from the first sync on; if they fail, the medium is in between."""
+        self.backing.sync()
+        if self._grown:
+            self._table.store()
+            self._write_grown_bitmaps()
+            self.backing.sync()  # The commit point: from here on a cut shows the new content.
+            self._settle()
+
+    def _write_new_bitmaps(self) -> None:
+        for block, (gap, sector) in self._appended.items():
+            empty = zeros((sector - gap) * SECTOR)
+            self.backing.write(gap * SECTOR, *empty, bitmap.to_bytes(self._grown[block]))
+        if self._appended and not self.backing.is_block:
+            self._write_primary()
+
+    def _write_primary(self) -> None:
+        at = self.backing.size() - SECTOR if self.backing.is_block else self.end_sector * SECTOR
+        write_primary(self.backing, self.footer.pack(), at)
+        self.primary_at = at
+
+    def _write_grown_bitmaps(self) -> None:
+        for block, bits in self._grown.items():
+            if block not in self._appended:
+                self.backing.write(self._table[block] * SECTOR, bitmap.to_bytes(bits))
+
+    def _settle(self) -> None:
+        """What was pending is durable: nothing is new or grown any more."""
+        if self.batmap is not None:
+            self.batmap.add(block for block, bits in self._grown.items() if bits == bitmap.FULL)
+        for block, bits in self._grown.items():
+            self._remember(block, bits)
+        self._grown.clear()
+        self._appended.clear()
+
+    def close(self) -> None:
+        """Flush, store the batmap and a primary footer that was lost, and close the file."""
+        try:
+            if not self._failed:
+                self.flush()
+                self._store_hints()
+        finally:
+            super().close()
+
+    def _store_hints(self) -> None:
+        stale_map = self.batmap is not None and self.batmap.needs_store
+        if self.batmap is not None and stale_map:
+            self.batmap.store()
+        if self.primary_at is None:
+            self._write_primary()
+        elif not stale_map:
+            return
+        self.backing.sync()
