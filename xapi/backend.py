@@ -1,0 +1,66 @@
+"""What the toolstack asks of a host: run a storage driver, plug a disk into dom0, copy one.
+
+Exception
+└── HostError             the host could not do it; the text says what and why
+    ├── BackendUnavailable    the host is down: whether the call had any effect is unknown
+    └── DeviceBusy            unplug: something on the host still has the device open
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class HostError(Exception):
+    """The host could not do what it was asked to."""
+
+
+class BackendUnavailable(HostError):
+    """The host is down or went down during the call."""
+
+
+class DeviceBusy(HostError):
+    """The device stays plugged in because something has it open."""
+
+
+@dataclass(frozen=True, slots=True)
+class PluginReply:
+    """What a driver process left: its two streams and its exit status (negative: a signal)."""
+
+    stdout: str
+    stderr: str
+    returncode: int
+
+
+class HostBackend(Protocol):
+    """One host, as the toolstack sees it. All calls block; all may be made from any thread."""
+
+    hostname: str
+
+    def driver_types(self) -> list[str]:
+        """The SR types that the host has a driver for, for example ["ext", "lvhd"]."""
+
+    def sm_call(self, driver: str, document: str) -> PluginReply:
+        """Run the driver of SR type `driver` with an XML-RPC methodCall document (SMAPIv1).
+
+        Raises:
+            BackendUnavailable: the host is down, or went down before the driver answered.
+        """
+
+    def plug(self, attached: Mapping[str, object], *, writable: bool) -> str:
+        """Make a block device of an activated VDI and return its path, e.g. /dev/nbd0.
+
+        `attached` is the struct that the driver's vdi_attach returned.
+        """
+
+    def unplug(self, device: str) -> None:
+        """Take the block device away again. Its data is durable on return.
+
+        Raises:
+            DeviceBusy: something has it open; the device is still there.
+        """
+
+    def copy(self, source: str, destination: str, size: int) -> None:
+        """Copy the first `size` bytes of one block device of the host to another, durably."""

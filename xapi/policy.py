@@ -1,0 +1,115 @@
+"""Who may do what to an object while something else is going on.
+
+An operation marks the objects that it uses: an entry {task: operation} in current_operations,
+which clients can see. Before a mark is made, the object's policy is asked; it answers with the
+error that forbids the operation, or with nothing. Of these errors only
+OTHER_OPERATION_IN_PROGRESS passes by itself: it is waited out, up to a limit.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from xapi import policy_sr, policy_vbd, policy_vdi
+from xapi.database import Database
+from xapi.errors import XenAPIError
+from xapi.message import now
+
+#: Raises the error that forbids an operation on an object.
+_Check = Callable[[Database, str, str], None]
+
+_CHECKS: Mapping[str, _Check] = {
+    "SR": policy_sr.check,
+    "VDI": policy_vdi.check,
+    "VBD": policy_vbd.check,
+}
+_OFFERED: Mapping[str, tuple[str, ...]] = {
+    "SR": policy_sr.OFFERED,
+    "VDI": policy_vdi.OFFERED,
+    "VBD": policy_vbd.OFFERED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One operation on one object, as current_operations will show it."""
+
+    cls: str
+    ref: str
+    operation: str
+
+
+class Policy:
+    """The gate before every operation. `patience`: how many seconds it waits for others."""
+
+    def __init__(self, db: Database, patience: float) -> None:
+        self._db = db
+        self._patience = patience
+        self._changed = threading.Condition(db.lock)
+        self._closed = False
+
+    @contextmanager
+    def operation(self, task: str, name: str, *marks: Mark) -> Iterator[None]:
+        """Check and mark the objects, all or none, for the time of the block.
+
+        Raises:
+            XenAPIError: what the policy of an object has against its operation, the first
+                object's word first; OTHER_OPERATION_IN_PROGRESS only when patience ran out.
+        """
+        with self._changed:
+            self._wait_until_allowed(marks)
+            owns_task = not self._db.exists("task", task)
+            if owns_task:
+                self._db.create_as("task", task, name_label=name, created=now())
+            for mark in marks:
+                self._write(mark, {task: mark.operation})
+        try:
+            yield
+        finally:
+            with self._changed:
+                for mark in reversed(marks):
+                    if self._db.exists(mark.cls, mark.ref):
+                        self._write(mark, {}, without=task)
+                if owns_task and self._db.exists("task", task):
+                    self._db.destroy("task", task)
+                self._changed.notify_all()
+
+    def allowed(self, cls: str, ref: str) -> tuple[str, ...]:
+        """The operations that a client could start on the object now."""
+        with self._db.lock:
+            return tuple(op for op in _OFFERED[cls] if self._permits(cls, ref, op))
+
+    def close(self) -> None:
+        """The server stops: nobody waits any longer."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _wait_until_allowed(self, marks: tuple[Mark, ...]) -> None:
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                for mark in marks:
+                    _CHECKS[mark.cls](self._db, mark.ref, mark.operation)
+                return
+            except XenAPIError as error:
+                remaining = deadline - time.monotonic()
+                if error.code != "OTHER_OPERATION_IN_PROGRESS" or remaining <= 0 or self._closed:
+                    raise
+                self._changed.wait(remaining)
+
+    def _permits(self, cls: str, ref: str, operation: str) -> bool:
+        try:
+            _CHECKS[cls](self._db, ref, operation)
+        except XenAPIError:
+            return False
+        return True
+
+    def _write(self, mark: Mark, added: Mapping[str, str], without: str = "") -> None:
+        current: Mapping[str, str] = self._db.get(mark.cls, mark.ref, "current_operations")
+        kept = {task: op for task, op in current.items() if task != without}
+        self._db.put(mark.cls, mark.ref, current_operations={**kept, **added})

@@ -1,0 +1,120 @@
+"""What a VDI allows. The checks come in the XenAPI's order: the first one that fails speaks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from xapi.database import Database
+from xapi.datatypes import words
+from xapi.errors import (
+    XenAPIError,
+    not_allowed,
+    other_operation,
+    sr_has_no_pbds,
+    sr_not_supported,
+    vdi_in_use,
+)
+from xapi.policy_sr import features
+
+#: What VDI.allowed_operations may show; old clients do not know the younger operations.
+OFFERED = words("clone copy resize resize_online snapshot destroy forget update generate_config")
+#: Fine whatever VBD is attached; copy is fine beside read-only ones; all others need none.
+_WHILE_ATTACHED = frozenset({"snapshot", "resize_online", "clone", "revert_to"})
+_FEATURE = {
+    "snapshot": "VDI_SNAPSHOT",
+    "clone": "VDI_CLONE",
+    "resize": "VDI_RESIZE",
+    "resize_online": "VDI_RESIZE_ONLINE",
+    "destroy": "VDI_DELETE",
+    "revert_to": "VDI_CLONE",
+    "revert_from": "VDI_CLONE",
+    "update": "VDI_UPDATE",
+    "generate_config": "VDI_GENERATE_CONFIG",
+}
+_NOT_ON_CBT_METADATA = frozenset(
+    {"clone", "copy", "resize", "resize_online", "snapshot", "revert_to", "revert_from"}
+)
+_HA_TYPES = ("ha_statefile", "redo_log")
+
+
+def check(db: Database, vdi: str, operation: str) -> None:
+    """Raise the XenAPIError that forbids the operation, if there is one."""
+    sr: str = db.get("VDI", vdi, "SR")
+    _check_other_operations(db, vdi)
+    if operation in ("resize", "resize_online") and not _plugged(db, sr):
+        raise sr_has_no_pbds(sr)
+    _check_vbds(db, vdi, operation)
+    if operation in _FEATURE and _FEATURE[operation] not in features(db, sr):
+        raise sr_not_supported(sr)
+    if operation in _NOT_ON_CBT_METADATA and db.get("VDI", vdi, "type") == "cbt_metadata":
+        raise XenAPIError("VDI_INCOMPATIBLE_TYPE", (vdi, "cbt_metadata"))
+    _check_operation(db, vdi, sr, operation)
+
+
+def _check_other_operations(db: Database, vdi: str) -> None:
+    current: Mapping[str, str] = db.get("VDI", vdi, "current_operations")
+    for task, running in current.items():
+        if running != "copy":
+            raise other_operation("VDI", vdi, running, task)
+
+
+def _check_vbds(db: Database, vdi: str, operation: str) -> None:
+    vbds: tuple[str, ...] = db.get("VDI", vdi, "VBDs")
+    for vbd in vbds:
+        active = db.get("VBD", vbd, "currently_attached") or db.get("VBD", vbd, "reserved")
+        tolerated = operation in _WHILE_ATTACHED or (
+            operation == "copy" and db.get("VBD", vbd, "mode") == "RO"
+        )
+        if active and not tolerated:
+            raise vdi_in_use(vdi, operation)
+    for vbd in vbds:
+        current: Mapping[str, str] = db.get("VBD", vbd, "current_operations")
+        for task, running in current.items():
+            raise other_operation("VDI", vdi, running, task)
+
+
+def _check_operation(db: Database, vdi: str, sr: str, operation: str) -> None:
+    if operation == "snapshot":
+        _check_snapshot(db, vdi)
+    elif operation == "copy":
+        _check_copy(db, vdi)
+    elif operation == "revert_to" and not db.get("VDI", vdi, "is_a_snapshot"):
+        raise XenAPIError("REVERT_ONLY_ALLOWED_ON_SNAPSHOT")
+    elif operation in ("destroy", "revert_from"):
+        _check_loss(db, vdi, sr)
+    elif operation == "forget" and db.get("VDI", vdi, "type") == "rrd":
+        raise XenAPIError("VDI_HAS_RRDS", (vdi,))
+
+
+def _check_snapshot(db: Database, vdi: str) -> None:
+    if db.get("VDI", vdi, "sharable"):
+        raise XenAPIError("VDI_IS_SHARABLE", (vdi,))
+    _check_on_boot(db, vdi)
+    if "copy" in db.get("VDI", vdi, "current_operations").values():
+        raise not_allowed("The VDI is being copied: it can be snapshotted when that has ended.")
+
+
+def _check_copy(db: Database, vdi: str) -> None:
+    _check_on_boot(db, vdi)
+    if db.get("VDI", vdi, "type") in _HA_TYPES:
+        raise not_allowed("HA statefiles and redo logs cannot be copied.")
+
+
+def _check_on_boot(db: Database, vdi: str) -> None:
+    if db.get("VDI", vdi, "on_boot") == "reset":
+        raise XenAPIError("VDI_ON_BOOT_MODE_INCOMPATIBLE_WITH_OPERATION")
+
+
+def _check_loss(db: Database, vdi: str, sr: str) -> None:
+    """Whether the VDI's content may be lost."""
+    if db.get("SR", sr, "type") == "udev":
+        raise XenAPIError("VDI_IS_A_PHYSICAL_DEVICE", (vdi,))
+    if db.get("SR", sr, "is_tools_sr"):
+        raise sr_not_supported(sr)
+    if db.get("VDI", vdi, "type") == "rrd":
+        raise XenAPIError("VDI_HAS_RRDS", (vdi,))
+
+
+def _plugged(db: Database, sr: str) -> bool:
+    pbds: tuple[str, ...] = db.get("SR", sr, "PBDs")
+    return any(db.get("PBD", pbd, "currently_attached") for pbd in pbds)

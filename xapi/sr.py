@@ -1,0 +1,254 @@
+"""SRs: made, found again, scanned, given up."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+
+from xapi import pbd
+from xapi.datatypes import NULL, STRING_MAP, Basic, Ref, Value
+from xapi.errors import XenAPIError, uuid_invalid
+from xapi.message import Call, Message, Param
+from xapi.policy import Mark
+from xapi.policy_sr import features
+from xapi.storage import StorageError, as_xenapi_errors
+from xapi.uuids import is_uuid
+
+_log = logging.getLogger(__name__)
+
+
+def create(
+    call: Call,
+    host: str,
+    device_config: Mapping[str, str],
+    physical_size: int,
+    name_label: str,
+    name_description: str,
+    type_: str,
+    content_type: str,
+    shared: bool,
+    sm_config: Mapping[str, str],
+) -> str:
+    """Make an SR on a device and plug it in. If any step fails, there is no SR afterwards."""
+    db = call.xapi.db
+    db.get("host", host, "uuid")
+    pbd.require_driver(call.xapi, type_)
+    with db.transaction():
+        sr = db.create(
+            "SR",
+            name_label=name_label,
+            name_description=name_description,
+            physical_size=physical_size,
+            type=type_,
+            content_type=content_type,
+            shared=shared,
+            sm_config=sm_config,
+        )
+        link = db.create("PBD", SR=sr, host=host, device_config=device_config)
+    try:
+        with call.xapi.policy.operation(call.task, call.method, Mark("SR", sr, "plug")):
+            _format(call, sr, link, physical_size)
+    except XenAPIError:
+        _remove_records(call, sr)
+        raise
+    return sr
+
+
+def _format(call: Call, sr: str, link: str, size: int) -> None:
+    """Create, attach and scan; what was made is destroyed again when a later step fails."""
+    storage, uuid = call.xapi.storage, str(call.xapi.db.get("SR", sr, "uuid"))
+    with as_xenapi_errors(sr):
+        storage.sr_create(call.task, uuid, size)
+    pbd.attach(call, link)
+    try:
+        with as_xenapi_errors(sr):
+            storage.sr_scan(call.task, uuid)
+    except XenAPIError:
+        try:
+            storage.sr_delete(call.task, uuid)
+        except StorageError as error:
+            _log.warning("SR.create: cleaning up %s: %s", uuid, error)
+        raise
+
+
+def introduce(
+    call: Call,
+    uuid: str,
+    name_label: str,
+    name_description: str,
+    type_: str,
+    content_type: str,
+    shared: bool,
+    sm_config: Mapping[str, str],
+) -> str:
+    """A record for an SR that exists on a device; PBDs are the caller's business."""
+    db = call.xapi.db
+    if not is_uuid(uuid):
+        raise uuid_invalid("SR", uuid)
+    with db.transaction():
+        if db.find("SR", uuid=uuid):
+            raise XenAPIError("SR_UUID_EXISTS", (uuid,))
+        pbd.require_driver(call.xapi, type_)
+        return db.create(
+            "SR",
+            uuid=uuid,
+            name_label=name_label,
+            name_description=name_description,
+            physical_size=-1,
+            physical_utilisation=-1,
+            type=type_,
+            content_type=content_type,
+            shared=shared,
+            sm_config=sm_config,
+        )
+
+
+def destroy(call: Call, sr: str) -> str:
+    """Destroy an empty SR and its device's content. No PBD may be plugged in."""
+    db = call.xapi.db
+    if db.get("SR", sr, "other_config").get("indestructible") == "true":
+        raise XenAPIError("SR_INDESTRUCTIBLE", (sr,))
+    with call.xapi.policy.operation(call.task, call.method, Mark("SR", sr, "destroy")):
+        # The driver destroys an attached SR, and leaves it detached.
+        link: str = db.get("SR", sr, "PBDs")[0]
+        pbd.attach(call, link)
+        try:
+            with as_xenapi_errors(sr):
+                call.xapi.storage.sr_delete(call.task, db.get("SR", sr, "uuid"))
+        except XenAPIError:
+            _detach_again(call, link)
+            raise
+        _remove_records(call, sr)
+    return ""
+
+
+def forget(call: Call, sr: str) -> str:
+    """Remove the SR's records; what is on its device stays."""
+    with call.xapi.policy.operation(call.task, call.method, Mark("SR", sr, "forget")):
+        _remove_records(call, sr)
+    return ""
+
+
+def scan(call: Call, sr: str) -> str:
+    """Bring the records of the SR's VDIs in line with what is on its device."""
+    with call.xapi.policy.operation(call.task, call.method, Mark("SR", sr, "scan")):
+        pbd.require_plugged(call.xapi, sr)
+        with as_xenapi_errors(sr):
+            call.xapi.storage.sr_scan(call.task, call.xapi.db.get("SR", sr, "uuid"))
+    return ""
+
+
+def update(call: Call, sr: str) -> str:
+    """Let the driver write the SR's record into its metadata."""
+    with call.xapi.policy.operation(call.task, call.method, Mark("SR", sr, "update")):
+        pbd.require_plugged(call.xapi, sr)
+        with as_xenapi_errors(sr):
+            call.xapi.storage.sr_update(call.task, call.xapi.db.get("SR", sr, "uuid"))
+    return ""
+
+
+def probe(
+    call: Call,
+    host: str,
+    device_config: Mapping[str, str],
+    type_: str,
+    sm_config: Mapping[str, str],
+) -> str:
+    """What SRs a device holds: the driver's XML document."""
+    call.xapi.db.get("host", host, "uuid")
+    pbd.require_driver(call.xapi, type_)
+    with as_xenapi_errors(NULL):
+        return call.xapi.storage.sr_probe(call.task, type_, device_config, sm_config)
+
+
+def get_supported_types(call: Call) -> Value:
+    """The SR types that there are drivers for."""
+    db = call.xapi.db
+    return tuple(str(db.get("SM", ref, "type")) for ref in db.refs("SM"))
+
+
+def _set_name(field: str) -> Callable[[Call, str, str], str]:
+    """Rename; a driver that keeps names on disk is told if the SR is attached."""
+
+    def run(call: Call, sr: str, value: str) -> str:
+        xapi = call.xapi
+        xapi.db.put("SR", sr, **{field: value})
+        if "SR_UPDATE" in features(xapi.db, sr) and xapi.db.find(
+            "PBD", SR=sr, currently_attached=True
+        ):
+            try:
+                xapi.storage.sr_update(call.task, xapi.db.get("SR", sr, "uuid"))
+            except StorageError as error:
+                _log.warning("SR.set_%s: the driver did not take the name: %s", field, error)
+        return ""
+
+    return run
+
+
+def _set_size(field: str) -> Callable[[Call, str, int], str]:
+    """A size of the SR, in bytes: written by its driver, or by local root."""
+
+    def run(call: Call, self: str, value: int) -> str:
+        call.xapi.sessions.require_storage_access(call.session, self)
+        call.xapi.db.put("SR", self, **{field: value})
+        return ""
+
+    return run
+
+
+def set_shared(call: Call, sr: str, value: bool) -> str:
+    """Whether more than one host may plug the SR in."""
+    call.xapi.db.put("SR", sr, shared=value)
+    return ""
+
+
+def _detach_again(call: Call, link: str) -> None:
+    try:
+        pbd.detach(call, link)
+    except XenAPIError as error:
+        _log.warning("SR.destroy: cleaning up: %s", error)
+
+
+def _remove_records(call: Call, sr: str) -> None:
+    db = call.xapi.db
+    with db.transaction():
+        for vdi in db.get("SR", sr, "VDIs"):
+            for vbd in db.get("VDI", vdi, "VBDs"):
+                db.destroy("VBD", vbd)
+            db.destroy("VDI", vdi)
+        for link in db.get("SR", sr, "PBDs"):
+            db.destroy("PBD", link)
+        db.destroy("SR", sr)
+
+
+_SR = Param("sr", Ref("SR"))
+_SELF = Param("self", Ref("SR"))
+_HOST = Param("host", Ref("host"))
+_TYPE = Param("type", Basic.STRING)
+_DEVICE_CONFIG = Param("device_config", STRING_MAP)
+_SM_CONFIG = Param("sm_config", STRING_MAP, {})
+_NAMES = (Param("name_label", Basic.STRING), Param("name_description", Basic.STRING))
+_KIND = (_TYPE, Param("content_type", Basic.STRING), Param("shared", Basic.BOOL), _SM_CONFIG)
+_TEXT = Param("value", Basic.STRING)
+_BYTES = Param("value", Basic.INT)
+
+MESSAGES = (
+    Message(
+        "SR.create",
+        create,
+        (_HOST, _DEVICE_CONFIG, Param("physical_size", Basic.INT), *_NAMES, *_KIND),
+    ),
+    Message("SR.introduce", introduce, (Param("uuid", Basic.STRING), *_NAMES, *_KIND)),
+    Message("SR.destroy", destroy, (_SR,)),
+    Message("SR.forget", forget, (_SR,)),
+    Message("SR.scan", scan, (_SR,)),
+    Message("SR.update", update, (_SR,)),
+    Message("SR.probe", probe, (_HOST, _DEVICE_CONFIG, _TYPE, _SM_CONFIG)),
+    Message("SR.get_supported_types", get_supported_types),
+    Message("SR.set_shared", set_shared, (_SR, Param("value", Basic.BOOL))),
+    Message("SR.set_name_label", _set_name("name_label"), (_SR, _TEXT)),
+    Message("SR.set_name_description", _set_name("name_description"), (_SR, _TEXT)),
+    Message("SR.set_physical_size", _set_size("physical_size"), (_SELF, _BYTES)),
+    Message("SR.set_virtual_allocation", _set_size("virtual_allocation"), (_SELF, _BYTES)),
+    Message("SR.set_physical_utilisation", _set_size("physical_utilisation"), (_SELF, _BYTES)),
+)

@@ -1,0 +1,154 @@
+"""VDIs: create, snapshot, clone, resize, update, forget, destroy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import cast
+
+from xapi import pbd, vdi_copy, vdi_steps
+from xapi.datamodel_storage import VDI
+from xapi.datatypes import NULL, STRING_MAP, Basic, RecordOf, Ref
+from xapi.errors import XenAPIError
+from xapi.generated import construct
+from xapi.message import Call, Message, Param, now
+from xapi.policy import Mark
+from xapi.storage import as_xenapi_errors
+
+
+def create(call: Call, record: Mapping[str, object]) -> str:
+    """An empty VDI of at least virtual_size bytes."""
+    fields = construct(VDI, record)
+    sr = cast(str, fields["SR"])
+    if fields["type"] == "cbt_metadata":
+        raise XenAPIError("VDI_INCOMPATIBLE_TYPE", (NULL, "cbt_metadata"))
+    with call.xapi.policy.operation(call.task, call.method, Mark("SR", sr, "vdi_create")):
+        pbd.require_plugged(call.xapi, sr)
+        return vdi_steps.create(call, sr, fields)
+
+
+def snapshot(call: Call, vdi: str, driver_params: Mapping[str, str]) -> str:
+    """A VDI with the present content of another, marked as its snapshot."""
+    xapi, marks = call.xapi, _marks(call, vdi, "snapshot")
+    with xapi.policy.operation(call.task, call.method, *marks):
+        sr, sr_uuid, location = vdi_steps.names(xapi, vdi)
+        pbd.require_plugged(xapi, sr)
+        with as_xenapi_errors(sr, vdi):
+            name = xapi.storage.vdi_snapshot(call.task, sr_uuid, location, driver_params)
+        fresh = vdi_steps.introduced(call, name)
+        with xapi.db.transaction():
+            _share_content_id(call, vdi)
+            xapi.db.put(
+                "VDI",
+                fresh,
+                **vdi_steps.inherited(xapi, vdi),
+                is_a_snapshot=True,
+                snapshot_of=vdi,
+                snapshot_time=now(),
+            )
+        vdi_steps.save(call, fresh)
+        return fresh
+
+
+def clone(call: Call, vdi: str, driver_params: Mapping[str, str]) -> str:
+    """A writable VDI with the content of another, which is no snapshot of it."""
+    with call.xapi.policy.operation(call.task, call.method, *_marks(call, vdi, "clone")):
+        pbd.require_plugged(call.xapi, call.xapi.db.get("VDI", vdi, "SR"))
+        return vdi_copy.clone(call, vdi, driver_params)
+
+
+def destroy(call: Call, self: str) -> str:
+    """Destroy a VDI; VBDs that refer to it go with it."""
+    with call.xapi.policy.operation(call.task, call.method, *_marks(call, self, "destroy")):
+        pbd.require_plugged(call.xapi, call.xapi.db.get("VDI", self, "SR"))
+        vdi_steps.remove(call, self)
+    return ""
+
+
+def resize(call: Call, vdi: str, size: int) -> str:
+    """Make a VDI larger. Whether it may become smaller, the driver decides (it may not)."""
+    with call.xapi.policy.operation(call.task, call.method, *_marks(call, vdi, "resize")):
+        _resize(call, vdi, size, online=False)
+    return ""
+
+
+def resize_online(call: Call, vdi: str, size: int) -> str:
+    """`resize` while the VDI is attached."""
+    with call.xapi.policy.operation(call.task, call.method, Mark("VDI", vdi, "resize_online")):
+        _resize(call, vdi, size, online=True)
+    return ""
+
+
+def _resize(call: Call, vdi: str, size: int, *, online: bool) -> None:
+    sr, sr_uuid, location = vdi_steps.names(call.xapi, vdi)
+    with as_xenapi_errors(sr, vdi):
+        call.xapi.storage.vdi_resize(call.task, sr_uuid, location, size, online=online)
+
+
+def update(call: Call, vdi: str) -> str:
+    """Let the driver write the VDI's record into the SR's metadata."""
+    with call.xapi.policy.operation(call.task, call.method, Mark("VDI", vdi, "update")):
+        sr, sr_uuid, location = vdi_steps.names(call.xapi, vdi)
+        pbd.require_plugged(call.xapi, sr)
+        with as_xenapi_errors(sr, vdi):
+            call.xapi.storage.vdi_update(call.task, sr_uuid, location)
+    return ""
+
+
+def forget(call: Call, vdi: str) -> str:
+    """Remove the VDI's record and its VBDs; its content stays where it is."""
+    db = call.xapi.db
+    with (
+        call.xapi.policy.operation(call.task, call.method, Mark("VDI", vdi, "forget")),
+        db.transaction(),
+    ):
+        for vbd in db.get("VDI", vdi, "VBDs"):
+            db.destroy("VBD", vbd)
+        db.destroy("VDI", vdi)
+    return ""
+
+
+def _set_name(field: str) -> Callable[[Call, str, str], str]:
+    """Rename; a driver that keeps names on disk is told, if the SR is attached."""
+
+    def run(call: Call, self: str, value: str) -> str:
+        db = call.xapi.db
+        db.put("VDI", self, **{field: value})
+        if db.find("PBD", SR=db.get("VDI", self, "SR"), currently_attached=True):
+            vdi_steps.save(call, self)
+        return ""
+
+    return run
+
+
+def _marks(call: Call, vdi: str, operation: str) -> tuple[Mark, Mark]:
+    sr: str = call.xapi.db.get("VDI", vdi, "SR")
+    return Mark("SR", sr, f"vdi_{operation}"), Mark("VDI", vdi, operation)
+
+
+def _share_content_id(call: Call, vdi: str) -> None:
+    """A VDI and its snapshot hold the same content, and say so by the same content_id."""
+    db = call.xapi.db
+    other_config: Mapping[str, str] = db.get("VDI", vdi, "other_config")
+    if "content_id" not in other_config:
+        content_id = db.new_uuid()
+        db.put("VDI", vdi, other_config={**other_config, "content_id": content_id})
+
+
+_VDI = Param("vdi", Ref("VDI"))
+_SELF = Param("self", Ref("VDI"))
+_DRIVER_PARAMS = Param("driver_params", STRING_MAP, {})
+_SIZE = Param("size", Basic.INT)
+_TEXT = Param("value", Basic.STRING)
+
+MESSAGES = (
+    Message("VDI.create", create, (Param("record", RecordOf("VDI")),)),
+    Message("VDI.snapshot", snapshot, (_VDI, _DRIVER_PARAMS)),
+    Message("VDI.clone", clone, (_VDI, _DRIVER_PARAMS)),
+    Message("VDI.resize", resize, (_VDI, _SIZE)),
+    Message("VDI.resize_online", resize_online, (_VDI, _SIZE)),
+    Message("VDI.update", update, (_VDI,)),
+    Message("VDI.forget", forget, (_VDI,)),
+    Message("VDI.destroy", destroy, (_SELF,)),
+    Message("VDI.set_name_label", _set_name("name_label"), (_SELF, _TEXT)),
+    Message("VDI.set_name_description", _set_name("name_description"), (_SELF, _TEXT)),
+)

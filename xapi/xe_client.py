@@ -1,0 +1,112 @@
+"""The XenAPI as `xe` uses it: one session, and errors that can be shown to people.
+
+Exception
+└── XeError               what `xe` prints on stderr before it exits with `status`
+├── ApiFailure            the server refused: code and parameters
+└── TransportError        the server cannot be reached, or is no XenAPI server
+"""
+
+from __future__ import annotations
+
+import xmlrpc.client
+from contextlib import suppress
+from types import TracebackType
+from typing import Any
+
+from xapi.errors import CODES
+
+FAILED = 1
+UNREACHABLE = 2
+NOT_LOGGED_IN = 3
+
+
+class XeError(Exception):
+    """Something that ends `xe`: `text` is for stderr."""
+
+    def __init__(self, text: str, status: int = FAILED) -> None:
+        super().__init__(text)
+        self.text = text
+        self.status = status
+
+
+class ApiFailure(XeError):
+    """The server's answer was Failure: [code, parameters...]."""
+
+    def __init__(self, code: str, params: list[str]) -> None:
+        super().__init__(f"{code} {params}")
+        self.code = code
+        self.params = params
+
+
+class TransportError(XeError):
+    """No answer of a XenAPI server."""
+
+    def __init__(self, server: str, reason: object) -> None:
+        super().__init__(f"Cannot reach the server at {server}: {reason}", UNREACHABLE)
+
+
+class Client:
+    """A session with a XenAPI server: it logs in and out with its `with` block."""
+
+    def __init__(self, server: str, user: str, password: str) -> None:
+        self._server = server
+        self._credentials = (user, password, "1.0", "xe")
+        self._proxy = xmlrpc.client.ServerProxy(f"http://{server}/", allow_none=True)
+        self._session = ""
+        self._uuids: dict[tuple[str, str], str] = {}
+
+    def __enter__(self) -> Client:
+        try:
+            self._session = str(self._send("session.login_with_password", *self._credentials))
+        except ApiFailure as failure:
+            self._proxy("close")()
+            text = CODES["SESSION_AUTHENTICATION_FAILED"].text
+            raise XeError(text, NOT_LOGGED_IN) from failure
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # The command is done; a session that is lost by now needs no logging out.
+        with suppress(XeError):
+            self.call("session.logout")
+        self._proxy("close")()
+
+    def call(self, method: str, *params: object) -> Any:
+        """Send one message and return its Value.
+
+        Raises:
+            ApiFailure: the server refused.
+            TransportError: there was no proper answer.
+        """
+        return self._send(method, self._session, *params)
+
+    def ref(self, cls: str, uuid: str) -> str:
+        """The reference of an object by its uuid."""
+        return str(self.call(f"{cls}.get_by_uuid", uuid))
+
+    def uuid(self, cls: str, ref: str) -> str | None:
+        """The uuid of a reference, None where it refers to nothing. Asked for only once."""
+        if (cls, ref) not in self._uuids:
+            try:
+                self._uuids[cls, ref] = str(self.call(f"{cls}.get_uuid", ref))
+            except ApiFailure:
+                return None
+        return self._uuids[cls, ref]
+
+    def _send(self, method: str, *params: object) -> Any:
+        try:
+            reply: Any = getattr(self._proxy, method)(*params)
+        except (OSError, xmlrpc.client.Error) as error:
+            raise TransportError(self._server, error) from error
+        except (ValueError, TypeError, LookupError) as error:
+            raise TransportError(self._server, f"not a XenAPI server ({error})") from error
+        if not isinstance(reply, dict) or "Status" not in reply:
+            raise TransportError(self._server, "not a XenAPI server")
+        if reply["Status"] == "Success":
+            return reply["Value"]
+        code, *details = reply["ErrorDescription"]
+        raise ApiFailure(code, details)
