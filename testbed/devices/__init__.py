@@ -1,0 +1,1 @@
+"""What a simulated host can have plugged in."""

@@ -1,0 +1,48 @@
+"""Disks: sparse files of this machine that a kernel sees as block devices."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from testbed.errors import DeviceRefused
+
+MiB = 1 << 20
+GiB = 1 << 30
+TiB = 1 << 40
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """A disk that is plugged in.
+
+    Attributes:
+        path: the sparse file on this machine.
+        size: bytes that the device has; only what is written takes space.
+        device: its name inside, such as /dev/loop0.
+    """
+
+    path: Path
+    size: int
+    device: str
+
+
+def create_file(path: Path, size: int) -> Path:
+    """Make a sparse file of `size` bytes. It costs nothing until it is written.
+
+    Raises:
+        DeviceRefused: it exists, or this machine's file system cannot have so large a file.
+    """
+    if size <= 0 or size % 512:
+        raise DeviceRefused(f"a disk of {size} bytes: must be a positive multiple of 512")
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise DeviceRefused(f"cannot make {path}: {error.strerror}") from error
+    try:
+        os.ftruncate(fd, size)
+    except OSError as error:
+        path.unlink()
+        raise DeviceRefused(f"cannot make {path} {size} bytes large: {error.strerror}") from error
+    finally:
+        os.close(fd)
+    return path

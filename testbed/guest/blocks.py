@@ -1,0 +1,100 @@
+"""Reading and writing block devices for the outside: what a VM would do with its disk."""
+
+import os
+from typing import Any
+
+from testbed.guest import linux
+
+_PIECE = 1 << 20
+
+
+def _fresh(path: str, flags: int) -> int:
+    """Open a device so that reads come from it and not from a page cache of the past."""
+    fd = os.open(path, flags | os.O_CLOEXEC)
+    if os.path.realpath(path).startswith("/dev/"):
+        linux.drop_cached_blocks(fd)
+    return fd
+
+
+def read(_blob: bytes, path: str, offset: int, length: int) -> tuple[Any, bytes]:
+    """`length` bytes at `offset`; fewer only at the end of the device."""
+    fd = _fresh(path, os.O_RDONLY)
+    try:
+        data = bytearray()
+        while len(data) < length:
+            piece = os.pread(fd, min(_PIECE, length - len(data)), offset + len(data))
+            if not piece:
+                break
+            data += piece
+        return None, bytes(data)
+    finally:
+        os.close(fd)
+
+
+def write(blob: bytes, path: str, spans: list[tuple[int, int]]) -> tuple[Any, bytes]:
+    """Write the bytes of the call, in order, at (offset, length) after (offset, length)."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        rest = memoryview(blob)
+        for offset, length in spans:
+            data, rest = rest[:length], rest[length:]
+            while data:
+                written = os.pwrite(fd, data[:_PIECE], offset)
+                data, offset = data[written:], offset + written
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    return None, b""
+
+
+def digest(_blob: bytes, path: str) -> tuple[Any, bytes]:
+    """Size in bytes and SHA-256 of everything that a device holds."""
+    import hashlib
+
+    fd = _fresh(path, os.O_RDONLY)
+    try:
+        total, sha = 0, hashlib.sha256()
+        buffer = bytearray(_PIECE)
+        while count := os.readv(fd, [buffer]):
+            sha.update(memoryview(buffer)[:count])
+            total += count
+    finally:
+        os.close(fd)
+    return {"size": total, "sha256": sha.hexdigest()}, b""
+
+
+def size(_blob: bytes, path: str) -> tuple[Any, bytes]:
+    """Bytes of a device."""
+    return linux.device_size(path), b""
+
+
+def copy(_blob: bytes, source: str, destination: str, length: int) -> tuple[Any, bytes]:
+    """Copy `length` bytes from one device to another, durably; zeros are not written.
+
+    The destination must read as zeros beforehand: it is a disk that was just created.
+    """
+    zeros = bytes(_PIECE)
+    reader = _fresh(source, os.O_RDONLY)
+    writer = os.open(destination, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        offset = 0
+        while offset < length:
+            piece = os.pread(reader, min(_PIECE, length - offset), offset)
+            if not piece:
+                raise OSError(5, f"ends after {offset} of {length} bytes", source)
+            if piece != zeros[: len(piece)]:
+                written = 0
+                while written < len(piece):
+                    written += os.pwrite(writer, memoryview(piece)[written:], offset + written)
+            offset += len(piece)
+        os.fsync(writer)
+    finally:
+        os.close(reader)
+        os.close(writer)
+    return None, b""
+
+
+def sync(_blob: bytes) -> tuple[Any, bytes]:
+    """Everything that the kernel holds back goes to the disks."""
+    os.sync()
+    return None, b""

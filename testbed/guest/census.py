@@ -1,0 +1,66 @@
+"""What exists in the guest right now: the counts that must not grow when nothing is leaked."""
+
+import os
+from typing import Any
+
+
+def _mounts() -> list[str]:
+    with open("/proc/self/mounts", encoding="utf-8") as file:
+        return sorted(line.split()[1] for line in file)
+
+
+def _bound(kind: str, attribute: str) -> list[str]:
+    """Block devices of a kind whose `attribute` file exists, which means: in use."""
+    names = (name for name in os.listdir("/sys/block") if name.startswith(kind))
+    return sorted(name for name in names if os.path.exists(f"/sys/block/{name}/{attribute}"))
+
+
+def _mapped() -> list[str]:
+    found = []
+    for name in os.listdir("/sys/block"):
+        if name.startswith("dm-"):
+            with open(f"/sys/block/{name}/dm/name", encoding="ascii") as file:
+                found.append(file.read().strip())
+    return sorted(found)
+
+
+def _processes() -> list[str]:
+    """Command lines of user processes (kernel threads have none)."""
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit() and int(entry) != os.getpid():
+            try:
+                with open(f"/proc/{entry}/stat", encoding="utf-8") as file:
+                    fields = file.read().rpartition(")")[2].split()
+                with open(f"/proc/{entry}/cmdline", "rb") as file:
+                    line = file.read()
+            except OSError:
+                continue  # it ended while we looked
+            if line and fields[0] != "Z":
+                found.append(line.replace(b"\0", b" ").decode(errors="replace").strip())
+    return sorted(found)
+
+
+def _files(roots: list[str]) -> list[str]:
+    return sorted(
+        os.path.join(directory, name)
+        for root in roots
+        for directory, _, names in os.walk(root)
+        for name in names
+    )
+
+
+def take(_blob: bytes, roots: list[str]) -> tuple[Any, bytes]:
+    """Everything that a storage operation could leak.
+
+    Args:
+        roots: directories whose files are listed too.
+    """
+    return {
+        "mounts": _mounts(),
+        "loops": _bound("loop", "loop/backing_file"),
+        "nbds": _bound("nbd", "pid"),
+        "mapped": _mapped(),
+        "processes": _processes(),
+        "files": _files(roots),
+    }, b""

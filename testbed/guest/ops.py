@@ -1,0 +1,91 @@
+"""Operations of the agent, by name.
+
+QUICK ones run in the agent's loop: they must be over in a millisecond or two and never wait
+for a device. SLOW ones run in a forked child, get the call's raw bytes, and may give some
+back. Arguments and results are JSON.
+"""
+
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from testbed.guest import blocks, census, linux, nbd
+
+#: Driver calls go here, one connection each (see testbed/guest/smserver.py).
+SM_SOCKET = "/run/testbed-sm"
+
+Quick = Callable[..., Any]
+Slow = Callable[..., tuple[Any, bytes]]
+
+
+def start_driver_server(variants: list[str]) -> None:
+    """Fork the driver server. Calls may come at once: they queue until it has imported."""
+    from testbed.guest import smserver
+
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(SM_SOCKET)
+    listener.listen(128)
+    if os.fork() == 0:
+        try:
+            smserver.serve(listener, variants)
+        finally:
+            os._exit(1)
+    listener.close()
+
+
+def _load_modules(modules: list[tuple[str, str]]) -> None:
+    for path, parameters in modules:
+        linux.load_module(path, parameters)
+
+
+def _make_directory(path: str) -> None:
+    os.makedirs(path, exist_ok=True)
+
+
+def _mount(_blob: bytes, source: str, target: str, kind: str) -> tuple[Any, bytes]:
+    os.makedirs(target, exist_ok=True)
+    linux.mount(source, target, kind)
+    return None, b""
+
+
+def _unmount(_blob: bytes, target: str) -> tuple[Any, bytes]:
+    linux.unmount(target)
+    return None, b""
+
+
+def _run(_blob: bytes, argv: list[str], environment: dict[str, str]) -> tuple[Any, bytes]:
+    import subprocess
+
+    done = subprocess.run(
+        argv,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env={**os.environ, **environment},
+        check=False,
+    )
+    result = {"returncode": done.returncode, "stderr": done.stderr.decode(errors="replace")}
+    return result, done.stdout
+
+
+QUICK: dict[str, Quick] = {
+    "attach_loop": linux.attach_loop,
+    "detach_loop": linux.detach_loop,
+    "load_modules": _load_modules,
+    "make_directory": _make_directory,
+}
+
+SLOW: dict[str, Slow] = {
+    "mount": _mount,
+    "unmount": _unmount,
+    "census": census.take,
+    "copy": blocks.copy,
+    "digest": blocks.digest,
+    "plug": nbd.plug,
+    "read": blocks.read,
+    "run": _run,
+    "size": blocks.size,
+    "sync": blocks.sync,
+    "unplug": nbd.unplug,
+    "write": blocks.write,
+}

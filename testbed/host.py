@@ -1,0 +1,281 @@
+"""One XenServer storage host: a kernel, devices, the storage drivers, and a xapi in front.
+
+    with Host() as host:
+        session = host.session()
+        sr = provision(host, session, "lvhd")
+
+The toolstack runs in this process, the drivers inside the kernel: cutting the power kills
+drivers and devices, never the caller.
+"""
+
+import random
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from uuid import UUID
+
+from testbed.devices.disk import Disk, create_file
+from testbed.errors import DeviceRefused, GuestFault, KernelDied
+from testbed.kernel import choose
+from testbed.kernel.base import Kernel
+from testbed.sessions import open_local_session, open_session
+from testbed.state import StateDirectory, base
+from xapi.backend import BackendUnavailable, DeviceBusy, HostError, PluginReply
+from xapi.server import XapiServer
+
+_EBUSY = 16
+PASSWORD = "testbed"
+
+
+def seeded_uuids(seed: int) -> Callable[[], str]:
+    """A source of uuids that gives the same ones for the same seed: programs replay."""
+    numbers = random.Random(seed)
+    lock = threading.Lock()
+
+    def next_uuid() -> str:
+        with lock:
+            return str(UUID(int=numbers.getrandbits(128), version=4))
+
+    return next_uuid
+
+
+class Host:
+    """A host under test. Implements xapi's `HostBackend`.
+
+    Args:
+        kernel: "uml", "local" or "auto".
+        name: host name.
+        seed: where uuids come from; None for uuids that nobody had before.
+        variants: Python files that register more drivers (see testbed/guest/smserver.py).
+    """
+
+    def __init__(
+        self,
+        *,
+        kernel: str = "auto",
+        name: str = "host",
+        seed: int | None = None,
+        variants: Sequence[Path] = (),
+    ) -> None:
+        self.hostname = name
+        self._kind = choose(kernel)
+        self._variants = tuple(variants)
+        self._seed = seed
+        self._disks: list[Disk] = []
+        self._directories: dict[str, Disk] = {}
+        self._state: StateDirectory | None = None
+        self._kernel: Kernel | None = None
+        self._xapi: XapiServer | None = None
+        self.boot_seconds = 0.0
+
+    # --- life ----------------------------------------------------------------------------
+
+    def start(self) -> Self:
+        """Boot the kernel, start xapi. Nothing is left behind when that fails."""
+        self._state = StateDirectory(base(), self.hostname)
+        try:
+            self._boot()
+            source = None if self._seed is None else seeded_uuids(self._seed)
+            self._xapi = XapiServer(
+                self,
+                unix_socket=self.state_directory / "xapi.sock",
+                password=PASSWORD,
+                uuid_source=source,
+            )
+            self._xapi.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def _boot(self) -> None:
+        if self._state is None:
+            raise DeviceRefused("the host was closed")
+        self._kernel = self._kind(self._state, self.hostname, self._variants)
+        self._kernel.offer("xapi", self.state_directory / "xapi.sock")
+        self.boot_seconds = self._kernel.boot()
+
+    def close(self) -> None:
+        """Power off and remove everything, unless `keep` was called. Idempotent."""
+        if self._xapi is not None:
+            self._xapi.stop()
+            self._xapi = None
+        if self._kernel is not None:
+            self._kernel.power_off()
+            self._kernel = None
+        if self._state is not None:
+            self._state.close()
+            self._state = None
+
+    def keep(self) -> Path:
+        """Leave the state directory (disks, logs) in place after `close`."""
+        if self._state is None:
+            raise DeviceRefused("the host was closed")
+        self._state.keep = True
+        (self._state.path / "console.log").write_text(self.kernel.console(10_000))
+        return self._state.path
+
+    def power_cut(self) -> None:
+        """Cut the power: kernel, drivers and everything that was not flushed are gone."""
+        self.kernel.power_cut()
+
+    def restart(self) -> None:
+        """Boot again with the same disks, after a power cut or in good order."""
+        self.kernel.power_off()
+        self._boot()
+        plugged, self._disks = self._disks, []
+        for disk in plugged:
+            self._plug(disk.path, disk.size)
+        for path, disk in self._directories.items():
+            self.kernel.call("mount", source=self._like(disk).device, target=path, kind="ext4")
+        self.xapi.host_restarted()
+
+    def __enter__(self) -> Self:
+        return self if self._kernel is not None else self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # --- access --------------------------------------------------------------------------
+
+    @property
+    def kernel(self) -> Kernel:
+        """The kernel that runs now."""
+        if self._kernel is None:
+            raise DeviceRefused("the host was closed")
+        return self._kernel
+
+    @property
+    def xapi(self) -> XapiServer:
+        """The toolstack."""
+        if self._xapi is None:
+            raise DeviceRefused("the host was closed")
+        return self._xapi
+
+    @property
+    def state_directory(self) -> Path:
+        """Files of this host on this machine."""
+        if self._state is None:
+            raise DeviceRefused("the host was closed")
+        return self._state.path
+
+    def session(self) -> Any:
+        """A logged-in session of the XenAPI client from PyPI, over a real TCP socket."""
+        return open_session(self.xapi.url, "root", PASSWORD)
+
+    def local_session(self) -> Any:
+        """A session over the host's own socket, with the rights of a driver."""
+        return open_local_session(self.state_directory / "xapi.sock")
+
+    # --- devices -------------------------------------------------------------------------
+
+    def add_disk(self, size: int) -> Disk:
+        """Hot-plug a new, empty disk of `size` bytes. Only what is written takes space."""
+        path = self.state_directory / f"disk{len(list(self.state_directory.glob('disk*')))}"
+        create_file(path, size)
+        return self._plug(path, size)
+
+    def _plug(self, path: Path, size: int) -> Disk:
+        disk = Disk(path, size, self.kernel.add_disk(path))
+        self._disks.append(disk)
+        return disk
+
+    def _like(self, old: Disk) -> Disk:
+        """The disk that stands on the same file now."""
+        return next(disk for disk in self._disks if disk.path == old.path)
+
+    def remove_disk(self, disk: Disk) -> None:
+        """Unplug a disk and delete its file. Raises DeviceRefused while it is in use."""
+        self.kernel.remove_disk(disk.device)
+        self._disks.remove(disk)
+        disk.path.unlink()
+
+    def add_directory(self, size: int) -> str:
+        """A fresh ext4 file system on a disk of its own, mounted; returns its path inside."""
+        disk = self.add_disk(size)
+        path = f"/mnt/disks/{disk.path.name}"
+        # No discard: ubd takes it in pieces of 32 KiB, and a fresh disk is a hole already.
+        argv = ["mkfs.ext4", "-q", "-F", "-E", "nodiscard,lazy_itable_init", disk.device]
+        done = self.kernel.run(argv)
+        if done.returncode:
+            raise DeviceRefused(f"mkfs.ext4 of {disk.device} failed: {done.stderr}")
+        self.kernel.call("mount", source=disk.device, target=path, kind="ext4")
+        self._directories[path] = disk
+        return path
+
+    def remove_directory(self, path: str) -> None:
+        """Unmount what `add_directory` made, and remove its disk."""
+        self.kernel.call("unmount", target=path)
+        self.remove_disk(self._like(self._directories.pop(path)))
+
+    # --- blocks: what a VM would see -----------------------------------------------------
+
+    def read(self, device: str, offset: int, length: int) -> bytes:
+        """Bytes of a block device of the host, past its page cache."""
+        arguments = {"path": device, "offset": offset, "length": length}
+        return self.kernel.exchange("read", arguments).blob
+
+    def write(self, device: str, *spans: tuple[int, bytes]) -> None:
+        """Write (offset, bytes) after (offset, bytes) to a block device, then sync it."""
+        blob = b"".join(data for _, data in spans)
+        lengths = [(offset, len(data)) for offset, data in spans]
+        self.kernel.call("write", blob=blob, path=device, spans=lengths)
+
+    def digest(self, device: str) -> tuple[int, str]:
+        """Size in bytes and SHA-256 of everything that a block device holds."""
+        result = self.kernel.call("digest", path=device)
+        return int(result["size"]), str(result["sha256"])
+
+    def census(self, *roots: str) -> dict[str, list[str]]:
+        """Mounts, loops, nbds, device-mapper devices, processes, and files below `roots`."""
+        result: dict[str, list[str]] = self.kernel.call("census", roots=list(roots))
+        return result
+
+    # --- HostBackend: what xapi asks of a host -------------------------------------------
+
+    def driver_types(self) -> list[str]:
+        """SR types of all drivers, variants included."""
+        return [str(name) for name in self._driver_call(None, "").value]
+
+    def sm_call(self, driver: str, document: str) -> PluginReply:
+        """Run a driver inside, in a process of its own."""
+        try:
+            answer = self._driver_call(driver, document)
+        except GuestFault as fault:
+            return PluginReply("", f"{fault}\n{fault.trace}", 1)
+        text = answer.blob.decode()
+        return PluginReply(text, answer.value["stderr"], answer.value["returncode"])
+
+    def _driver_call(self, driver: str | None, document: str) -> Any:
+        try:
+            return self.kernel.driver_call(driver, document)
+        except KernelDied as error:
+            raise BackendUnavailable(str(error)) from error
+
+    def plug(self, attached: Mapping[str, object], *, writable: bool) -> str:
+        """Connect dom0 to a VDI that was attached and activated."""
+        return str(self._host_call("plug", attached=dict(attached), writable=writable))
+
+    def unplug(self, device: str) -> None:
+        """Disconnect dom0."""
+        self._host_call("unplug", device=device)
+
+    def copy(self, source: str, destination: str, size: int) -> None:
+        """Copy between two plugged devices."""
+        self._host_call("copy", source=source, destination=destination, length=size)
+
+    def _host_call(self, operation: str, /, **arguments: Any) -> Any:
+        try:
+            return self.kernel.call(operation, **arguments)
+        except KernelDied as error:
+            raise BackendUnavailable(str(error)) from error
+        except GuestFault as error:
+            refused = DeviceBusy if error.errno == _EBUSY else HostError
+            raise refused(str(error)) from error

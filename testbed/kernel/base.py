@@ -1,0 +1,165 @@
+"""A kernel under test: boot it, talk to it, plug disks, cut its power."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from testbed.errors import KernelDied
+from testbed.guest.frames import pack_body
+from testbed.guest.setup import HOST_ROOT
+from testbed.kernel.channel import Answer, Channel
+from testbed.state import StateDirectory
+
+#: Modules that the storage drivers of this project need, on every kind of kernel.
+MODULES = ("loop", "dm-mod", "nbd", "ext4")
+
+#: Seconds until a kernel that does not say hello counts as broken.
+BOOT_TIMEOUT = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a program inside printed, and its exit status."""
+
+    stdout: str
+    stderr: str
+    returncode: int
+
+
+class Kernel(ABC):
+    """One kernel; boots at most once. Use `testbed.kernel.choose` to get the right kind.
+
+    Args:
+        state: where its files go; the caller owns and closes it.
+        name: becomes the guest's host name.
+        variants: Python files that register more drivers (see testbed/guest/smserver.py).
+    """
+
+    kind: str
+
+    def __init__(self, state: StateDirectory, name: str, variants: Sequence[Path]) -> None:
+        self.state = state
+        self.name = name
+        # Below the guest's other name for its root: /tmp is hidden when it looks for them.
+        self.variants = [f"{HOST_ROOT}{path.resolve()}" for path in variants]
+        self._services: dict[str, Path] = {}
+
+    @classmethod
+    @abstractmethod
+    def missing(cls) -> str:
+        """Why this kind cannot run here; empty when it can."""
+
+    @abstractmethod
+    def boot(self) -> float:
+        """Start; returns after the agent said hello, with the seconds that it took.
+
+        Raises:
+            BootFailed: with the console's last lines.
+        """
+
+    @abstractmethod
+    def power_off(self) -> None:
+        """An orderly end: file systems are synced, then the kernel stops. Idempotent."""
+
+    @abstractmethod
+    def power_cut(self) -> None:
+        """An end without warning: what was not flushed to a disk is lost. Idempotent."""
+
+    @abstractmethod
+    def add_disk(self, path: Path) -> str:
+        """Plug a file in as a disk; returns the device inside, /dev/loopN.
+
+        Raises:
+            DeviceRefused: no slot is left, or the file cannot be used.
+        """
+
+    @abstractmethod
+    def remove_disk(self, device: str) -> None:
+        """Take a disk out again. Raises DeviceRefused while it is in use."""
+
+    @abstractmethod
+    def console(self, lines: int = 25) -> str:
+        """The last lines that the kernel printed."""
+
+    @property
+    @abstractmethod
+    def channel(self) -> Channel:
+        """The wire to the agent. Raises KernelDied when the kernel does not run."""
+
+    # --- what works the same on every kind -----------------------------------------------
+
+    def call(
+        self,
+        operation: str,
+        /,
+        *,
+        blob: bytes = b"",
+        timeout: float | None = None,
+        **arguments: Any,
+    ) -> Any:
+        """Run an operation of the agent (testbed/guest/ops.py) and return its value.
+
+        Raises:
+            GuestFault: it failed inside.
+            KernelDied: the kernel went away.
+            TimeoutError: no answer within `timeout` seconds.
+        """
+        return self.exchange(operation, arguments, blob=blob, timeout=timeout).value
+
+    def exchange(
+        self,
+        operation: str,
+        arguments: Mapping[str, Any],
+        *,
+        blob: bytes = b"",
+        timeout: float | None = None,
+    ) -> Answer:
+        """Like `call`, with bytes both ways."""
+        return self.channel.call(operation, dict(arguments), blob, timeout)
+
+    def run(self, argv: Sequence[str], environment: Mapping[str, str] | None = None) -> Output:
+        """Run a program inside. Its exit status is for the caller to judge."""
+        arguments = {"argv": list(argv), "environment": dict(environment or {})}
+        answer = self.exchange("run", arguments)
+        text = answer.blob.decode(errors="replace")
+        return Output(text, answer.value["stderr"], answer.value["returncode"])
+
+    def driver_call(self, driver: str | None, document: str) -> Answer:
+        """A SMAPIv1 call in a process of its own (see testbed/guest/smserver.py)."""
+        request = pack_body({"driver": driver}, document.encode())
+        return self.exchange("sm", {}, blob=request)
+
+    def offer(self, service: str, path: Path) -> None:
+        """Let the guest reach the Unix socket at `path` under the name of a service."""
+        self._services[service] = path
+        if self.running:
+            self.channel.offer(service, path)
+
+    def open_shell(
+        self, argv: Sequence[str], size: tuple[int, int], receive: Callable[[bytes], None]
+    ) -> int:
+        """Start a program on a terminal; what it prints goes to `receive`, empty at its end.
+
+        Returns:
+            The stream to send keys to, with `channel.send_to_stream`.
+        """
+        channel = self.channel
+        stream = int(self.call("shell", argv=list(argv), rows=size[0], columns=size[1]))
+
+        def deliver(data: bytes) -> None:
+            receive(data)
+            if not data:
+                channel.close_stream(stream)
+
+        channel.attach_stream(stream, deliver)
+        return stream
+
+    @property
+    @abstractmethod
+    def running(self) -> bool:
+        """True between `boot` and the end, whatever ended it."""
+
+    def _gone(self) -> KernelDied:
+        return KernelDied("it is not running", self.console())

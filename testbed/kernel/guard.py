@@ -1,0 +1,160 @@
+"""A guard per kernel: starts it, and makes sure that nothing of it outlives its owner.
+
+    python -I -S guard.py SOCKET [DIRECTORY...] -- PROGRAM ARGUMENT...
+
+Run as a script. SOCKET is an inherited descriptor; the owner holds the other end, and its
+closing, for whatever reason, is the order to kill. The guard says two lines on it: the
+kernel's process id once it runs, and its exit status (negative: a signal) once everything is
+gone.
+
+Why a process of its own: a User-Mode Linux guest has children that it traces without
+EXITKILL, so when only its main process dies they run on, natively, on this machine; and a
+parent-death signal was seen to leave some behind. The guard is no part of the kernel's
+process group, gets every orphan of it (PR_SET_CHILD_SUBREAPER), and reports the end only
+after it buried them all.
+
+With directories given, a Landlock ruleset lets the kernel write below them and nowhere else,
+not even as root: guest root could otherwise remount its root file system read-write and
+change this machine's files. Numbers: `linux/landlock.h`, `linux/prctl.h`.
+"""
+
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+
+_PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 36, 38
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
+_PATH_BENEATH, _VERSION = 1, 1
+
+_WRITE_FILE, _REMOVE, _MAKE = 1 << 1, 0b11 << 4, 0b1111111 << 6
+_REFER, _TRUNCATE = 1 << 13, 1 << 14
+
+#: Devices that the kernel itself opens for writing.
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/ptmx", "/dev/pts", "/dev/tty")
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _system_call(what: str, number: int, *arguments: object) -> int:
+    result = int(_libc.syscall(number, *arguments))
+    if result < 0:
+        code = ctypes.get_errno()
+        sys.exit(f"guard: {what}: {os.strerror(code)}")
+    return result
+
+
+def confine_writes(directories: list[str]) -> None:
+    """Allow writes below `directories` only. Exits where the kernel has no Landlock."""
+    version = int(_libc.syscall(_CREATE_RULESET, None, 0, _VERSION))
+    if version < 1:
+        if os.environ.get("SR_TESTBED_UNCONFINED") == "1":
+            return
+        sys.exit(
+            "guard: this machine's kernel has no Landlock (Linux 5.13 or later has), so a guest"
+            " could write this user's files; set SR_TESTBED_UNCONFINED=1 to accept that"
+        )
+    rights = _WRITE_FILE | _REMOVE | _MAKE
+    rights |= _REFER if version >= 2 else 0
+    rights |= _TRUNCATE if version >= 3 else 0
+    ruleset = _system_call("ruleset", _CREATE_RULESET, struct.pack("<Q", rights), 8, 0)
+    for path in [*directories, *filter(os.path.exists, _DEVICES)]:
+        allowed = rights if os.path.isdir(path) else rights & (_WRITE_FILE | _TRUNCATE)
+        beneath = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        rule = struct.pack("<Qi", allowed, beneath)
+        _system_call(path, _ADD_RULE, ruleset, _PATH_BENEATH, rule, 0)
+        os.close(beneath)
+    _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    _system_call("restrict", _RESTRICT_SELF, ruleset, 0)
+    os.close(ruleset)
+
+
+def _start(owner: socket.socket, directories: list[str], argv: list[str]) -> int:
+    """Fork and exec; returns when the program runs (or its start has failed)."""
+    running, announce = os.pipe2(os.O_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        owner.close()
+        os.setsid()
+        if directories:
+            confine_writes(directories)
+        os.execv(argv[0], argv)
+    os.close(announce)
+    os.read(running, 1)  # end of file: exec closed the other end, or the child is dead
+    os.close(running)
+    return pid
+
+
+def _let_go(keep: int) -> None:
+    """Close what was inherited for the kernel: the ends of its pipes tell when it is gone."""
+    null = os.open("/dev/null", os.O_RDWR)
+    for standard in range(3):
+        os.dup2(null, standard)
+    os.closerange(3, keep)
+    os.closerange(keep + 1, 1 << 16)
+
+
+def _children() -> list[int]:
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/stat", encoding="utf-8", errors="replace") as file:
+                    parent = file.read().rpartition(")")[2].split()[1]
+            except OSError:
+                continue
+            if int(parent) == os.getpid():
+                found.append(int(entry))
+    return found
+
+
+def _bury(pid: int) -> int:
+    """Kill the group, then whatever left it; returns the status of `pid` when all are gone."""
+    status = 0
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+    while True:
+        try:
+            dead, how = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return os.waitstatus_to_exitcode(status)
+        if dead == pid:
+            status = how
+        if dead == 0:
+            for child in _children():
+                os.kill(child, signal.SIGKILL)
+            dead, how = os.waitpid(-1, 0)
+            if dead == pid:
+                status = how
+
+
+def main(arguments: list[str]) -> None:
+    """See the module's text."""
+    split = arguments.index("--")
+    owner = socket.socket(fileno=int(arguments[0]))
+    owner.set_inheritable(False)
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    # Ctrl-C and friends are for the owner: it closes the socket when it is done.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    pid = _start(owner, arguments[1:split], arguments[split + 1 :])
+    _let_go(owner.fileno())
+    poll = select.poll()
+    poll.register(owner, select.POLLIN)
+    poll.register(os.pidfd_open(pid), select.POLLIN)
+    try:
+        owner.sendall(b"%d\n" % pid)
+        poll.poll()
+    except OSError:
+        pass  # the owner is gone already
+    status = _bury(pid)
+    with contextlib.suppress(OSError):
+        owner.sendall(b"%d\n" % status)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,113 @@
+"""Storage repositories on devices of their own: one call from nothing to a plugged SR."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from testbed.devices.disk import Disk, GiB
+from testbed.errors import DeviceRefused
+from testbed.host import Host
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How to make an SR of one kind.
+
+    Attributes:
+        driver: the SR type.
+        medium: "directory" (an ext4 file system for device_config location) or "disk".
+        device_config: what the driver is told beside that.
+    """
+
+    driver: str
+    medium: str
+    device_config: dict[str, str] = field(default_factory=dict)
+
+
+#: Kinds of SR that the testbed can make, by the name that `--sr` takes.
+RECIPES = {
+    "file": Recipe("file", "directory"),
+    "ext": Recipe("ext", "disk"),
+    "lvhd": Recipe("lvhd", "disk"),
+    "lvhd-thin": Recipe("lvhd", "disk", {"allocation": "thin"}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ProvisionedSR:
+    """An SR, plugged, with what it stands on."""
+
+    kind: str
+    ref: str
+    uuid: str
+    medium: Disk | str
+
+
+def provision(
+    host: Host,
+    session: Any,
+    kind: str,
+    *,
+    driver: str = "",
+    size: int = 8 * GiB,
+    label: str = "",
+) -> ProvisionedSR:
+    """Make devices and an SR on them through the XenAPI.
+
+    Args:
+        host: a host that runs.
+        session: a XenAPI session.
+        kind: a key of RECIPES.
+        driver: another driver than the recipe's, for variants of it.
+        size: bytes of the disk below; sparse.
+        label: the SR's name_label.
+
+    Raises:
+        DeviceRefused: no such kind.
+        XenAPI.Failure: the driver refused; the devices are gone again.
+    """
+    recipe = RECIPES.get(kind)
+    if recipe is None:
+        raise DeviceRefused(f"no SR kind {kind!r}", hint=f"kinds: {', '.join(RECIPES)}")
+    medium: Disk | str
+    if recipe.medium == "directory":
+        medium = host.add_directory(size)
+        location = f"{medium}/sr"
+        host.kernel.call("make_directory", path=location)
+        device_config = {"location": location, **recipe.device_config}
+    else:
+        medium = host.add_disk(size)
+        device_config = {"device": medium.device, **recipe.device_config}
+    api = session.xenapi
+    try:
+        ref = api.SR.create(
+            api.session.get_this_host(session.handle),
+            device_config,
+            "0",
+            label or f"{kind} SR",
+            "made by sr-testbed",
+            driver or recipe.driver,
+            "user",
+            False,
+            {},
+        )
+    except BaseException:
+        release_medium(host, medium)
+        raise
+    return ProvisionedSR(kind, ref, api.SR.get_uuid(ref), medium)
+
+
+def release_medium(host: Host, medium: Disk | str) -> None:
+    """Remove the devices that an SR stood on."""
+    if isinstance(medium, Disk):
+        host.remove_disk(medium)
+    else:
+        host.remove_directory(medium)
+
+
+def retire(host: Host, session: Any, sr: ProvisionedSR) -> None:
+    """Unplug, destroy on disk, and remove the devices of an SR. It must hold no VDI."""
+    api = session.xenapi
+    for pbd in api.SR.get_PBDs(sr.ref):
+        api.PBD.unplug(pbd)
+    api.SR.destroy(sr.ref)
+    release_medium(host, sr.medium)

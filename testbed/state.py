@@ -1,0 +1,87 @@
+"""Directories of a host on this machine: made for it, locked by it, removed with it.
+
+    <base>/                     $SR_TESTBED_STATE, or sr-testbed-<uid> in the temporary directory
+        <name>-<random>/        one per host: disks, sockets, the kernel's own files
+            lock                held (flock) by the process that owns the directory
+    /dev/shm/sr-testbed-<uid>/  the same, for the kernel's memory
+
+A process that was killed cannot clean up. The next one does: a directory whose lock is free
+belongs to nobody. Names are short, because the path of a socket may have 107 bytes.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+_MEMORY = Path("/dev/shm")
+
+
+def base() -> Path:
+    """Where state directories are made."""
+    chosen = os.environ.get("SR_TESTBED_STATE")
+    return Path(chosen) if chosen else Path(tempfile.gettempdir()) / f"sr-testbed-{os.getuid()}"
+
+
+def memory_base() -> Path:
+    """Where the memory of guests is kept: tmpfs if there is one, else with the state."""
+    if _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK):
+        return _MEMORY / f"sr-testbed-{os.getuid()}"
+    return base()
+
+
+class StateDirectory:
+    """A directory that lives as long as its owner, unless it is kept.
+
+    Args:
+        parent: `base()` or `memory_base()`.
+        name: what it is for; a random part is added.
+    """
+
+    def __init__(self, parent: Path, name: str) -> None:
+        parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        sweep(parent)
+        self.path = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=parent))
+        self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self.keep = False
+
+    def close(self) -> None:
+        """Remove the directory, unless it is kept. Closing twice is fine."""
+        if self._lock < 0:
+            return
+        if self.keep:
+            (self.path / "lock").unlink()
+        else:
+            shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._lock)
+        self._lock = -1
+        # The last host takes the base along; it fails when others are there, and that is fine.
+        with contextlib.suppress(OSError):
+            self.path.parent.rmdir()
+
+
+def sweep(parent: Path) -> list[Path]:
+    """Remove directories of processes that are gone; returns what was removed.
+
+    A directory without a lock file was made a moment ago by somebody else, or is not ours:
+    it stays. A kept one stays too, because keeping drops its lock file.
+    """
+    removed = []
+    for lock in parent.glob("*/lock"):
+        try:
+            fd = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            continue  # its owner lives
+        else:
+            shutil.rmtree(lock.parent, ignore_errors=True)
+            removed.append(lock.parent)
+        finally:
+            os.close(fd)
+    return removed

@@ -1,0 +1,103 @@
+"""Talking to a guest: calls, bytes, streams."""
+
+import os
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from testbed.errors import GuestFault
+from testbed.kernel.uml import UmlKernel
+
+_CALLS_HOME = """
+import socket
+s = socket.socket(socket.AF_UNIX)
+s.connect("/var/lib/xcp/xapi")
+s.sendall(b"question")
+s.shutdown(socket.SHUT_WR)
+answer = b""
+while piece := s.recv(65536):
+    answer += piece
+print(len(answer), answer[:6].decode())
+"""
+
+
+def test_a_program_inside_is_on_another_kernel(guest: UmlKernel) -> None:
+    release = guest.run(["uname", "-r"]).stdout.strip()
+    assert release != os.uname().release
+    assert guest.run(["hostname"]).stdout.strip() == "shared"
+
+
+def test_status_and_both_outputs_come_back(guest: UmlKernel) -> None:
+    done = guest.run(["sh", "-c", "echo out; echo err >&2; exit 3"])
+    assert (done.stdout, done.stderr, done.returncode) == ("out\n", "err\n", 3)
+
+
+def test_many_bytes_both_ways(guest: UmlKernel) -> None:
+    """More than the ring holds, so it wraps and fills up."""
+    data = os.urandom(9 << 20)
+    guest.run(["touch", "/run/bytes"])
+    guest.call("write", blob=data, path="/run/bytes", spans=[(0, len(data))])
+    answer = guest.exchange("read", {"path": "/run/bytes", "offset": 0, "length": len(data)})
+    assert answer.blob == data
+    guest.run(["rm", "/run/bytes"])
+
+
+def test_calls_run_side_by_side(guest: UmlKernel) -> None:
+    """The first call waits for what only the second one brings."""
+    guest.run(["mkfifo", "/run/fifo"])
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(guest.run, ["cat", "/run/fifo"])
+        guest.run(["sh", "-c", "echo here > /run/fifo"])
+        assert waiting.result(30).stdout == "here\n"
+    guest.run(["rm", "/run/fifo"])
+
+
+def test_a_fault_inside_is_told_with_its_cause(guest: UmlKernel) -> None:
+    with pytest.raises(GuestFault, match="FileNotFoundError") as caught:
+        guest.call("size", path="/nowhere")
+    assert (caught.value.operation, caught.value.errno) == ("size", 2)
+    with pytest.raises(GuestFault, match="no operation 'dance'"):
+        guest.call("dance")
+
+
+def test_the_inside_reaches_out_while_a_call_is_running(guest: UmlKernel, tmp_path: Path) -> None:
+    """What drivers do: a connection to xapi in the middle of their own call."""
+    path = Path(os.path.relpath(tmp_path / "service"))
+    answer = b"answer" + os.urandom(300_000)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        guest.offer("xapi", path)
+        heard = []
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                while piece := connection.recv(65536):
+                    heard.append(piece)
+                connection.sendall(answer)
+
+        server = threading.Thread(target=serve)
+        server.start()
+        done = guest.run(["/usr/bin/python3", "-I", "-S", "-c", _CALLS_HOME])
+        server.join()
+    assert (done.stdout, done.stderr) == (f"{len(answer)} answer\n", "")
+    assert b"".join(heard) == b"question"
+
+
+def test_a_terminal_inside(guest: UmlKernel) -> None:
+    text, ended = bytearray(), threading.Event()
+
+    def receive(data: bytes) -> None:
+        text.extend(data)
+        if not data:
+            ended.set()
+
+    stream = guest.open_shell(["/bin/sh"], (24, 132), receive)
+    guest.channel.send_to_stream(stream, b"stty size; tty\nexit\n")
+    assert ended.wait(30)
+    assert b"24 132" in text
+    assert b"/dev/pts/" in text
