@@ -1,0 +1,1 @@
+"""Drivers that cannot revert: VDI.clone takes over."""

@@ -1,0 +1,111 @@
+"""Where a driver cannot revert, VDI.revert clones: a fresh disk takes the old one's place."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from scenarios.oracle import BLOCK, Model, awkward_spans, one_sector
+from scenarios.plugin import RepositoryCache
+from scenarios.storage import VDI, Repository
+from testbed.sessions import close_session
+
+
+@pytest.fixture(params=["nocap", "says38"])
+def unable(
+    sr: Repository, repositories: RepositoryCache, request: pytest.FixtureRequest
+) -> Iterator[Repository]:
+    """An SR of the same kind whose driver cannot revert: it says so, or it does not."""
+    driver = f"{sr.kind.partition('-')[0]}-{request.param}"
+    yield from repositories.lend(sr.kind, driver)
+
+
+def assert_replaced(old: VDI, old_record: dict[str, Any], fresh: VDI, snapshots: list[VDI]) -> None:
+    """The fresh disk stands where the old one stood, and the old one is gone."""
+    assert fresh.ref != old.ref
+    assert not old.exists()
+    record = fresh.record()
+    assert record["uuid"] != old_record["uuid"]
+    for name in ("name_label", "name_description", "other_config", "type", "tags", "sharable"):
+        assert record[name] == old_record[name], name
+    assert record["is_a_snapshot"] is False
+    assert {snapshot.snapshot_of for snapshot in snapshots} == {fresh.ref}
+    assert set(record["snapshots"]) == {snapshot.ref for snapshot in snapshots}
+
+
+def test_a_fresh_disk_takes_the_place(unable: Repository) -> None:
+    """Content right, every snapshot_of resolves to the fresh disk, the old disk is gone."""
+    disk = unable.create(8 * BLOCK, label="database")
+    unable.api.VDI.add_to_other_config(disk.ref, "owner", "somebody")
+    model = Model(disk.size)
+    model.write(awkward_spans("first", disk.size))
+    disk.write(awkward_spans("first", disk.size))
+    wanted = disk.snapshot()
+    disk.write(awkward_spans("second", disk.size))
+    newer = disk.snapshot()
+    before, snapshot_before = disk.record(), wanted.content()
+
+    fresh = wanted.revert_live_disk()
+
+    assert_replaced(disk, before, fresh, [wanted, newer])
+    fresh.must_hold(model)
+    assert wanted.content() == snapshot_before
+
+
+def test_the_fresh_disk_can_be_reverted_again(unable: Repository) -> None:
+    """The links that the fallback mended carry the next revert, to either snapshot."""
+    disk = unable.create(5 * BLOCK)
+    models, snapshots = [], []
+    model = Model(disk.size)
+    for number in (1, 2):
+        model.write(one_sector(f"state {number}", number * BLOCK))
+        disk.write(one_sector(f"state {number}", number * BLOCK))
+        models.append(model.fork())
+        snapshots.append(disk.snapshot())
+
+    for index in (0, 1, 0):
+        before = disk.record()
+        fresh = snapshots[index].revert_live_disk()
+        assert_replaced(disk, before, fresh, snapshots)
+        fresh.must_hold(models[index])
+        disk = fresh
+
+
+def test_its_vbds_follow(unable: Repository) -> None:
+    """A VBD of the old disk gives the fresh one to its VM."""
+    disk = unable.create(5 * BLOCK)
+    disk.write(one_sector("wanted", 0))
+    vbd = unable.create_vbd(disk.ref)
+    snapshot = disk.snapshot()
+    disk.write(one_sector("lost", 0))
+
+    fresh = snapshot.revert_live_disk()
+
+    assert unable.api.VBD.get_VDI(vbd) == fresh.ref
+    unable.api.VBD.plug(vbd)
+    device = "/dev/" + unable.api.VBD.get_device(vbd)
+    assert unable.host.read(device, 0, 512) == one_sector("wanted", 0)[0].data
+    unable.api.VBD.unplug(vbd)
+
+
+def test_a_raw_disk(sr: Repository) -> None:
+    """Raw VDIs can neither be reverted nor cloned by the driver: xapi copies the blocks."""
+    disk = sr.create(5 * BLOCK, label="raw", type="raw")
+    model = Model(disk.size)
+    model.write(awkward_spans("first", disk.size))
+    disk.write(awkward_spans("first", disk.size))
+    # The driver has no snapshot of a raw disk either: a copy is declared to be one, with the
+    # rights of a driver (a session on the host's own socket).
+    snapshot = VDI(sr, sr.api.VDI.copy(disk.ref, sr.ref))
+    driver = sr.host.local_session()
+    driver.xenapi.VDI.set_is_a_snapshot(snapshot.ref, True)
+    driver.xenapi.VDI.set_snapshot_of(snapshot.ref, disk.ref)
+    close_session(driver)
+    disk.write(one_sector("lost", 0))
+    before = disk.record()
+
+    fresh = snapshot.revert_live_disk()
+
+    assert_replaced(disk, before, fresh, [snapshot])
+    fresh.must_hold(model)
+    snapshot.must_hold(model)

@@ -1,0 +1,193 @@
+"""The pytest plugin: hosts, SRs and VDIs as fixtures, and the options that choose them.
+
+    host      a booted host; one per worker, shared by the scenarios that run there
+    xenapi    a session of the XenAPI client from PyPI on that host
+    sr        an SR; a scenario that takes it runs once per `--sr` kind. Afterwards every
+              VDI is destroyed, and the host must hold nothing that it did not hold before
+    vdi       a VDI of eight blocks on `sr`, zeros all over
+
+Loaded through the entry point `pytest11`, so they work in anybody's tests. What is heavy is
+imported where it is used: other test suites load this module too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from scenarios.storage import VDI, Repository
+    from testbed.host import Host
+
+DEFAULT_KINDS = ("file", "ext", "lvhd")
+
+#: Drivers that lack the revert, or say that they do: for the clone fallback.
+_VARIANTS = Path(__file__).parent / "fallback" / "variants.py"
+
+_hosts: list[Host] = []
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of the testbed."""
+    group = parser.getgroup("sr-testbed", "storage testbed")
+    group.addoption(
+        "--sr",
+        action="append",
+        metavar="KIND",
+        help=f"SR kind to run on; may be given several times (default: {' '.join(DEFAULT_KINDS)})",
+    )
+    group.addoption(
+        "--kernel",
+        default="auto",
+        choices=("auto", "uml", "local"),
+        help="kernel that hosts boot (default: auto)",
+    )
+    group.addoption(
+        "--keep",
+        action="store_true",
+        help="leave the state directory (disks, console) of a host whose scenario failed",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Check the kinds before anything boots."""
+    kinds = config.getoption("--sr") or []
+    if not kinds:
+        return
+    from testbed.provision import RECIPES
+
+    for kind in kinds:
+        if kind not in RECIPES:
+            known = ", ".join(RECIPES)
+            raise pytest.UsageError(f"--sr {kind}: no such SR kind; there are: {known}")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One run per SR kind."""
+    if "sr" in metafunc.fixturenames:
+        kinds = metafunc.config.getoption("--sr") or DEFAULT_KINDS
+        metafunc.parametrize("sr", dict.fromkeys(kinds), indirect=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Note on each scenario what a reader calls it: for the table and the junit file."""
+    for item in items:
+        parameters = (
+            dict(item.callspec.params)
+            if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+            else {}
+        )
+        kind = parameters.pop("sr", "")
+        words = [item.name.partition("[")[0].removeprefix("test_").replace("_", " ")]
+        words += [str(value) for value in parameters.values()]
+        item.user_properties += [
+            ("group", item.path.parent.name),
+            ("title", " ".join(words)),
+            ("sr", kind),
+        ]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """On a failure, say what the kernel said last, and keep the disks if asked to."""
+    report: pytest.TestReport = yield
+    if report.failed and _hosts:
+        host = _hosts[-1]
+        report.sections.append(("kernel's last lines", host.kernel.console()))
+        if item.config.getoption("--keep"):
+            report.sections.append(("state directory, kept", str(host.keep())))
+        else:
+            report.sections.append(("state directory", "gone with the host; --keep leaves it"))
+    return report
+
+
+@pytest.fixture(scope="session")
+def host(request: pytest.FixtureRequest) -> Iterator[Host]:
+    """A booted host with a xapi in front."""
+    from testbed.host import Host
+
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+    booted = Host(
+        kernel=request.config.getoption("--kernel"),
+        name=f"host-{worker}",
+        variants=[_VARIANTS],
+    )
+    with booted:
+        _hosts.append(booted)
+        yield booted
+        _hosts.remove(booted)
+
+
+@pytest.fixture(scope="session")
+def xenapi(host: Host) -> Iterator[Any]:
+    """A session of the XenAPI client."""
+    from testbed.sessions import close_session
+
+    session = host.session()
+    yield session
+    close_session(session)
+
+
+@pytest.fixture(scope="session")
+def repositories(host: Host, xenapi: Any) -> RepositoryCache:
+    """SRs by kind and driver, made when they are first wanted."""
+    return RepositoryCache(host, xenapi)
+
+
+class RepositoryCache:
+    """Makes an SR once per worker: what a scenario tests is not the making."""
+
+    def __init__(self, host: Host, session: Any) -> None:
+        self._host = host
+        self._session = session
+        self._made: dict[tuple[str, str], Repository] = {}
+        #: What the SRs themselves add to the host; a scenario may be the first to want one.
+        self.standing: set[tuple[str, str]] = set()
+
+    def lend(self, kind: str, driver: str = "") -> Iterator[Repository]:
+        """Lend an SR to a scenario; take it back empty, with nothing leaked on the host."""
+        before = footprint(self._host)
+        repository = self.get(kind, driver)
+        yield repository
+        repository.clear()
+        leaked = footprint(self._host) - before - self.standing
+        if leaked:
+            pytest.fail(f"the scenario left behind: {sorted(leaked)}")
+
+    def get(self, kind: str, driver: str = "") -> Repository:
+        """An empty SR of a kind, plugged; `driver` names a variant of its driver."""
+        from scenarios.storage import Repository
+        from testbed.provision import provision
+
+        key = (kind, driver)
+        if key not in self._made:
+            before = footprint(self._host)
+            made = provision(self._host, self._session, kind, driver=driver)
+            self._made[key] = Repository(self._host, self._session, made)
+            self.standing |= footprint(self._host) - before
+        return self._made[key]
+
+
+@pytest.fixture
+def sr(request: pytest.FixtureRequest, repositories: RepositoryCache) -> Iterator[Repository]:
+    """An empty SR of the kind that the scenario runs on."""
+    yield from repositories.lend(request.param)
+
+
+def footprint(host: Host) -> set[tuple[str, str]]:
+    """What no scenario may add to. Base copies stay until a garbage collector runs."""
+    census = host.census()
+    kinds = ("mounts", "loops", "nbds", "processes")
+    return {(kind, name) for kind in kinds for name in census[kind]}
+
+
+@pytest.fixture
+def vdi(sr: Repository) -> VDI:
+    """A disk of eight blocks (16 MiB)."""
+    from scenarios.oracle import BLOCK
+
+    return sr.create(8 * BLOCK)

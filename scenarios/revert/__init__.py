@@ -1,0 +1,1 @@
+"""A revert in place: content, size, identity."""

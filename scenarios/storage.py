@@ -1,0 +1,249 @@
+"""SRs and VDIs as scenarios see them: XenAPI calls, and bytes through a block device."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Self
+
+import XenAPI
+
+from scenarios.oracle import BLOCK, Content, Model, Span
+from testbed.host import Host
+from testbed.provision import ProvisionedSR
+
+_PIECE = 1 << 20
+
+
+class VDI:
+    """One VDI, by reference; nothing about it is remembered here."""
+
+    def __init__(self, sr: "Repository", ref: str) -> None:
+        self.sr = sr
+        self.ref = ref
+
+    @property
+    def api(self) -> Any:
+        """The XenAPI's VDI messages."""
+        return self.sr.api.VDI
+
+    @property
+    def uuid(self) -> str:
+        """Its uuid."""
+        return str(self.api.get_uuid(self.ref))
+
+    def record(self) -> dict[str, Any]:
+        """Everything that XenAPI knows of it."""
+        return dict(self.api.get_record(self.ref))
+
+    @property
+    def size(self) -> int:
+        """Virtual size in bytes."""
+        return int(self.api.get_virtual_size(self.ref))
+
+    @property
+    def snapshot_of(self) -> str:
+        """Reference of the disk that it is a snapshot of."""
+        return str(self.api.get_snapshot_of(self.ref))
+
+    def exists(self) -> bool:
+        """True while XenAPI has a record of it."""
+        return self.ref in self.api.get_all()
+
+    # --- operations ----------------------------------------------------------------------
+
+    def snapshot(self) -> "VDI":
+        """A snapshot."""
+        return VDI(self.sr, self.api.snapshot(self.ref))
+
+    def clone(self) -> "VDI":
+        """A clone."""
+        return VDI(self.sr, self.api.clone(self.ref))
+
+    def resize(self, size: int) -> None:
+        """Make it `size` bytes large."""
+        self.api.resize(self.ref, str(size))
+
+    def revert_live_disk(self) -> "VDI":
+        """Revert the disk that this snapshot was taken of; the disk that resulted."""
+        return VDI(self.sr, self.api.revert(self.ref))
+
+    def destroy(self) -> None:
+        """Delete it."""
+        self.api.destroy(self.ref)
+
+    # --- bytes ---------------------------------------------------------------------------
+
+    @contextmanager
+    def plugged(self, mode: str = "RW") -> Iterator[str]:
+        """The path of a block device in dom0 while it is attached there."""
+        vbd = self.sr.create_vbd(self.ref, mode)
+        try:
+            self.sr.api.VBD.plug(vbd)
+            try:
+                yield "/dev/" + self.sr.api.VBD.get_device(vbd)
+            finally:
+                self.sr.api.VBD.unplug(vbd)
+        finally:
+            self.sr.api.VBD.destroy(vbd)
+
+    def write(self, spans: Sequence[Span]) -> None:
+        """Write through the block device, durably."""
+        with self.plugged() as device:
+            self.sr.host.write(device, *((span.offset, span.data) for span in spans))
+
+    def content(self) -> Content:
+        """Everything, read from the block device."""
+        with self.plugged("RO") as device:
+            return Content(*self.sr.host.digest(device))
+
+    def must_hold(self, model: Model) -> None:
+        """Compare every byte with the model; on a difference, say where it begins."""
+        with self.plugged("RO") as device:
+            found = Content(*self.sr.host.digest(device))
+            if found == model.content():
+                return
+            where = self._first_difference(device, model, min(found.size, model.size))
+        raise AssertionError(
+            f"VDI {self.uuid} on {self.sr.kind} has other content than it must have: "
+            f"size {found.size}, expected {model.size}; first difference at {where}"
+        )
+
+    def _first_difference(self, device: str, model: Model, end: int) -> int:
+        for offset in range(0, end, _PIECE):
+            length = min(_PIECE, end - offset)
+            found = self.sr.host.read(device, offset, length)
+            expected = model.piece(offset, length)
+            if found != expected:
+                pairs = enumerate(zip(found, expected, strict=True))
+                return offset + next(index for index, (a, b) in pairs if a != b)
+        return end
+
+
+class Repository:
+    """One SR, with the host that it is plugged into."""
+
+    def __init__(self, host: Host, session: Any, provisioned: ProvisionedSR) -> None:
+        self.host = host
+        self.session = session
+        self.provisioned = provisioned
+        self.kind = provisioned.kind
+        self.ref = provisioned.ref
+        self.uuid = provisioned.uuid
+
+    @property
+    def api(self) -> Any:
+        """The XenAPI."""
+        return self.session.xenapi
+
+    def with_session(self, session: Any) -> Self:
+        """The same SR through another session."""
+        return type(self)(self.host, session, self.provisioned)
+
+    def create(self, size: int, label: str = "disk", **sm_config: str) -> VDI:
+        """A new VDI of `size` bytes, zeros all over."""
+        record = {
+            "name_label": label,
+            "name_description": "made by a scenario",
+            "SR": self.ref,
+            "virtual_size": str(size),
+            "type": "user",
+            "sharable": False,
+            "read_only": False,
+            "other_config": {},
+            "xenstore_data": {},
+            "sm_config": sm_config,
+            "tags": [],
+        }
+        return VDI(self, self.api.VDI.create(record))
+
+    def create_vbd(self, vdi: str, mode: str = "RW") -> str:
+        """A VBD record that gives a VDI to dom0, not plugged yet."""
+        record = {
+            "VM": self.control_domain(),
+            "VDI": vdi,
+            "userdevice": "autodetect",
+            "bootable": False,
+            "mode": mode,
+            "type": "Disk",
+            "empty": False,
+            "unpluggable": True,
+            "other_config": {},
+            "qos_algorithm_type": "",
+            "qos_algorithm_params": {},
+        }
+        return str(self.api.VBD.create(record))
+
+    def control_domain(self) -> str:
+        """The VM that stands for the host itself."""
+        (vm,) = self.api.VM.get_all_records_where('field "is_control_domain"="true"')
+        return str(vm)
+
+    def vdis(self) -> set[str]:
+        """References of all VDIs, base copies included."""
+        return set(self.api.SR.get_VDIs(self.ref))
+
+    def base_copies(self) -> set[str]:
+        """References of hidden nodes."""
+        return {ref for ref in self.vdis() if not self.api.VDI.get_managed(ref)}
+
+    def scan(self) -> None:
+        """Compare the records with what is on disk."""
+        self.api.SR.scan(self.ref)
+
+    def clear(self) -> None:
+        """Destroy every disk and snapshot, then what was below them."""
+        for ref in self.vdis():
+            for vbd in self.api.VDI.get_VBDs(ref):
+                if self.api.VBD.get_currently_attached(vbd):
+                    self.api.VBD.unplug(vbd)
+                self.api.VBD.destroy(vbd)
+        for ref in self.vdis() - self.base_copies():
+            self.api.VDI.destroy(ref)
+
+    def fill(self) -> Callable[[], None]:
+        """Use up all space; returns what gives it back."""
+        if self.kind.startswith("lvhd"):
+            return self._fill_group()
+        filler = f"/run/sr-mount/{self.uuid}/filler"
+        self.host.kernel.run(["dd", "if=/dev/zero", f"of={filler}", "bs=64K"])
+
+        def remove() -> None:
+            self.host.kernel.run(["rm", filler])
+
+        return remove
+
+    def _fill_group(self) -> Callable[[], None]:
+        made: list[VDI] = []
+        try:
+            while True:
+                made.append(self.create(BLOCK, label="filler"))
+        except XenAPI.Failure as failure:
+            if failure.details[0] != "SR_BACKEND_FAILURE_44":
+                raise
+
+        def destroy() -> None:
+            for vdi in made:
+                vdi.destroy()
+
+        return destroy
+
+    # --- what is on disk, past the records -----------------------------------------------
+
+    def stored(self) -> list[str]:
+        """Everything that the SR keeps: files of a file SR, LVs of an LVM SR, with sizes."""
+        if self.kind.startswith("lvhd"):
+            fields = "lv_name,lv_size,lv_attr"
+            argv = ["lvs", "--noheadings", "--units", "b", "-o", fields]
+            output = self.host.kernel.run([*argv, f"VG_XenStorage-{self.uuid}"])
+            if output.returncode:
+                raise AssertionError(f"lvs failed: {output.stderr}")
+            return sorted(line.strip() for line in output.stdout.splitlines())
+        return self.host.census(f"/run/sr-mount/{self.uuid}")["files"]
+
+    def chain_depth(self, vdi: VDI) -> int:
+        """How many images a read of the disk may have to look into, itself included."""
+        depth, uuid = 1, vdi.record()["sm_config"].get("vhd-parent")
+        while uuid:
+            depth += 1
+            record = self.api.VDI.get_record(self.api.VDI.get_by_uuid(uuid))
+            uuid = record["sm_config"].get("vhd-parent")
+        return depth
