@@ -1,0 +1,1 @@
+"""From an image to a block device: an NBD server per active disk, and who may have one when."""

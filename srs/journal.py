@@ -1,0 +1,240 @@
+"""Journals: what an operation is about to do, so that a crash in the middle can be mended.
+
+    Exception
+    ├── LVMCreate (50, srs.errors)      an entry of that kind and id exists
+    ├── LVMNoVolume (100)               no such entry, or a name that cannot be one
+    ├── LVMRead (117)                   an entry's value cannot be read
+    └── LVMError / OSError              the medium refused
+
+There is at most one entry per kind and id. On a volume group an entry is a volume of one
+extent (reference: the layout of XenServer's storage manager), tagged `journaler`, named
+
+    <kind>_<id>_<value>       where the name fits into what device-mapper takes
+    <kind>_<id>_1             otherwise; the value stands in sector 0, as "<length> <value>"
+
+A volume exists before anything can be written into it. So that a crash in between leaves no
+entry without a value, the value is also a tag of the volume: volume and tags appear in one
+commit of LVM's metadata. Entries of other implementations, without the tag, are read from
+sector 0.
+
+In a directory an entry is a file `<kind>_<id>` that holds the value, renamed into place.
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from srs.errors import LVMCreate, LVMNoVolume, LVMRead
+from srs.volumes import VolumeGroup
+
+_TAG: Final = "journaler"
+_VALUE_TAG: Final = "journal."
+_SECTOR: Final = 512
+#: device-mapper names (dashes of the group doubled) have at most 127 characters.
+_DM_NAME_MAX: Final = 127
+#: Other implementations look for the value of these in sector 0 alone, however short it is.
+_ALWAYS_IN_BODY: Final = frozenset({"clone", "leaf"})
+_WORD: Final = re.compile(r"[A-Za-z0-9.\-]+")
+_VALUE: Final = re.compile(r"[A-Za-z0-9_.\-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is going on: `clone` of a disk, value `<base>_<clone>`, for instance."""
+
+    kind: str
+    id: str
+    value: str
+
+
+class Journal(Protocol):
+    """Where an SR keeps its journal."""
+
+    def entries(self) -> list[Entry]:
+        """All entries."""
+
+    def create(self, kind: str, id: str, value: str) -> None:
+        """Add an entry; it is durable when this returns."""
+
+    def remove(self, kind: str, id: str) -> None:
+        """Drop an entry, for good when this returns."""
+
+
+def _check(kind: str, id: str, value: str) -> None:
+    words = _WORD.fullmatch(kind) and _WORD.fullmatch(id) and _VALUE.fullmatch(value)
+    if not words:
+        raise LVMNoVolume(f"no journal entry can be called {kind!r} {id!r} {value!r}")
+
+
+class VolumeJournal:
+    """The journal of a volume group."""
+
+    def __init__(self, group: VolumeGroup) -> None:
+        self._group = group
+
+    def entries(self) -> list[Entry]:
+        """All entries; a foreign one costs an activation.
+
+        Raises:
+            LVMRead: a value cannot be read.
+        """
+        names = [name for name, lv in self._group.volumes.items() if _TAG in lv.tags]
+        return [self._entry(name) for name in names]
+
+    def create(self, kind: str, id: str, value: str) -> None:
+        """Add an entry.
+
+        Raises:
+            LVMCreate: there is one of that kind and id.
+            LVMNoVolume: kind, id or value have characters that a name cannot have.
+        """
+        _check(kind, id, value)
+        if self._find(kind, id):
+            raise LVMCreate(f"journal {kind}_{id} exists")
+        name = volume_name(self._group.name, kind, id, value)
+        if name.endswith(f"_{value}"):
+            self._group.create(name, _SECTOR, tags=(_TAG,))
+            return
+        path = self._group.create(name, _SECTOR, tags=(_TAG, _VALUE_TAG + value))
+        _write_sector(path, encode_body(value))
+
+    def remove(self, kind: str, id: str) -> None:
+        """Drop an entry.
+
+        Raises:
+            LVMNoVolume: there is none.
+        """
+        name = self._find(kind, id)
+        if not name:
+            raise LVMNoVolume(f"journal {kind}_{id}")
+        self._group.remove(name)
+
+    def _find(self, kind: str, id: str) -> str:
+        prefix = f"{kind}_{id}_"
+        volumes = self._group.volumes.items()
+        return next((n for n, lv in volumes if _TAG in lv.tags and n.startswith(prefix)), "")
+
+    def _entry(self, name: str) -> Entry:
+        kind, id, value = (*name.split("_", 2), "", "")[:3]
+        tags = self._group.volume(name).tags
+        tagged = [tag for tag in tags if tag.startswith(_VALUE_TAG)]
+        if tagged:
+            return Entry(kind, id, tagged[0].removeprefix(_VALUE_TAG))
+        if value == "1" or kind in _ALWAYS_IN_BODY:
+            return Entry(kind, id, self._foreign_value(name) or value)
+        return Entry(kind, id, value)
+
+    def _foreign_value(self, name: str) -> str:
+        self._group.activate(name)
+        try:
+            with open(self._group.path(name), "rb") as device:
+                return decode_body(device.read(_SECTOR))
+        except (OSError, ValueError) as error:
+            raise LVMRead(f"journal {name}: {error}") from error
+
+
+def volume_name(group: str, kind: str, id: str, value: str) -> str:
+    """Name of an entry's volume: with the value if it may and fits, else with `1`."""
+    name = f"{kind}_{id}_{value}"
+    room = _DM_NAME_MAX - len(group.replace("-", "--")) - 1
+    return f"{kind}_{id}_1" if kind in _ALWAYS_IN_BODY or len(name) > room else name
+
+
+def encode_body(value: str) -> bytes:
+    """Sector 0 of an entry's volume.
+
+    Raises:
+        ValueError: the value does not fit into a sector.
+    """
+    body = f"{len(value)} {value}".encode("ascii")
+    if len(body) > _SECTOR:
+        raise ValueError(f"a journal value of {len(value)} characters")
+    return body.ljust(_SECTOR, b" ")
+
+
+def decode_body(sector: bytes) -> str:
+    """The value in sector 0; empty if nothing was written yet.
+
+    Raises:
+        ValueError: something else is in it.
+    """
+    length, blank, rest = sector.partition(b" ")
+    if not length.strip(b"\0"):
+        return ""
+    if not blank or not length.isdigit() or int(length) > len(rest):
+        raise ValueError("sector 0 holds no journal value")
+    return rest[: int(length)].decode("ascii")
+
+
+def _write_sector(path: str, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_DSYNC | os.O_CLOEXEC)
+    try:
+        os.pwrite(fd, data, 0)
+    finally:
+        os.close(fd)
+
+
+class FileJournal:
+    """The journal of a directory.
+
+    Args:
+        directory: the SR's directory.
+        kinds: the kinds of entry that are looked for; other files are none of our business.
+    """
+
+    def __init__(self, directory: str, kinds: tuple[str, ...]) -> None:
+        self._directory = directory
+        self._kinds = kinds
+
+    def entries(self) -> list[Entry]:
+        """All entries."""
+        found = []
+        for name in sorted(os.listdir(self._directory)):
+            kind, _, id = name.partition("_")
+            if kind in self._kinds and _WORD.fullmatch(id) and not id.endswith(".new"):
+                with open(self._path(kind, id), encoding="ascii") as file:
+                    found.append(Entry(kind, id, file.readline().rstrip("\n")))
+        return found
+
+    def create(self, kind: str, id: str, value: str) -> None:
+        """Add an entry: whole or not at all, and durable.
+
+        Raises:
+            LVMCreate: there is one of that kind and id.
+            LVMNoVolume: kind, id or value have characters that a name cannot have.
+        """
+        _check(kind, id, value)
+        path = self._path(kind, id)
+        if os.path.exists(path):
+            raise LVMCreate(f"journal {path} exists")
+        with open(path + ".new", "w", encoding="ascii") as file:
+            file.write(value + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(path + ".new", path)
+        fsync_directory(self._directory)
+
+    def remove(self, kind: str, id: str) -> None:
+        """Drop an entry.
+
+        Raises:
+            LVMNoVolume: there is none.
+        """
+        try:
+            os.unlink(self._path(kind, id))
+        except FileNotFoundError:
+            raise LVMNoVolume(f"journal {kind}_{id}") from None
+        fsync_directory(self._directory)
+
+    def _path(self, kind: str, id: str) -> str:
+        return os.path.join(self._directory, f"{kind}_{id}")
+
+
+def fsync_directory(path: str) -> None:
+    """Make renames and removals in a directory durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,239 @@
+"""Images as volumes of a group, and how they change so that a crash loses nothing.
+
+    Exception
+    ├── VDIUnavailable 46      no such image
+    ├── VDISize 79             an image cannot be made that large
+    └── SRNoSpace 44           the group has not enough free extents
+
+Whoever uses a store holds the SR's lock. Splitting a disk and replacing one, which take
+several steps, are in srs.lvhd_split and srs.lvhd_replace.
+"""
+
+import os
+
+from srs import lvhd_layout as layout
+from srs import vhd
+from srs.errors import SRNoSpace, VDISize, VDIUnavailable
+from srs.journal import VolumeJournal
+from srs.lvhd_peek import peek
+from srs.refcount import RefCounts
+from srs.vdi import Disk
+from srs.volumes import EXTENT, LogicalVolume, VolumeGroup
+
+_SECTOR = 512
+_INFLATE = "inflate"
+
+
+class VolumeStore:
+    """The images in a volume group."""
+
+    def __init__(self, group: VolumeGroup, counts: RefCounts) -> None:
+        self.group = group
+        self.counts = counts
+        self.journal = VolumeJournal(group)
+
+    # -- looking
+
+    def volume_of(self, uuid: str) -> LogicalVolume:
+        """The volume of a disk.
+
+        Raises:
+            VDIUnavailable: there is none.
+        """
+        for name in (layout.vhd_name(uuid), layout.raw_name(uuid)):
+            if name in self.group.volumes:
+                return self.group.volumes[name]
+        raise VDIUnavailable(f"{uuid} is not on this SR")
+
+    def exists(self, uuid: str) -> bool:
+        """Whether there is an image of this uuid."""
+        names = (layout.vhd_name(uuid), layout.raw_name(uuid))
+        return any(name in self.group.volumes for name in names)
+
+    def disk(self, uuid: str) -> Disk:
+        """An image; nothing is activated for it."""
+        volume = self.volume_of(uuid)
+        if volume.name.startswith(layout.RAW_PREFIX):
+            hidden = layout.HIDDEN_TAG in volume.tags
+            size = volume.size
+            return Disk(uuid, size, size, raw=True, hidden=hidden, vdi_type="aio")
+        return self.vhd_in(volume, uuid)
+
+    def vhd_in(self, volume: LogicalVolume, uuid: str) -> Disk:
+        """The VHD in a volume, as the disk `uuid`."""
+        head = peek(self.group, volume)
+        return Disk(
+            uuid,
+            head.size,
+            volume.size,
+            hidden=head.hidden,
+            parent=head.parent,
+            vdi_type="vhd",
+        )
+
+    def disks(self) -> list[Disk]:
+        """All images."""
+        uuids = (layout.disk_of(name) for name in sorted(self.group.volumes))
+        return [self.disk(uuid) for uuid in uuids if uuid]
+
+    def path(self, uuid: str) -> str:
+        """The device of a disk, while it is active."""
+        return self.group.path(self.volume_of(uuid).name)
+
+    def chain(self, disk: Disk) -> list[str]:
+        """The disk and what it stands on, from top to root, as uuids."""
+        uuids = [disk.uuid]
+        while disk.parent and disk.parent not in uuids:
+            disk = self.disk(disk.parent)
+            uuids.append(disk.uuid)
+        return uuids
+
+    def activate_chain(self, disk: Disk, *, keep: bool = False) -> None:
+        """Activate a disk and all that it stands on, in one command."""
+        names = [self.volume_of(uuid).name for uuid in self.chain(disk)]
+        self.group.activate(*names, keep=keep)
+
+    def recount(self, *, attached: str = "", detached: str = "") -> None:
+        """Count afresh who reads what: `attached` is one disk more, `detached` one less."""
+        leaves = {*self.counts.attached(), attached} - {detached, ""}
+        self.counts.recount([self.chain(self.disk(leaf)) for leaf in leaves if self.exists(leaf)])
+
+    def deactivate_unused(self) -> None:
+        """Deactivate what a call that died left active: volumes that no attached disk needs."""
+        self.group.deactivate(
+            *(
+                name
+                for name, volume in self.group.volumes.items()
+                if volume.active
+                and not volume.open
+                and name != layout.METADATA
+                and not self.counts.get(layout.disk_of(name) or name).used
+            )
+        )
+
+    def has_data(self, disk: Disk) -> bool:
+        """Whether the image itself holds any block."""
+        self.activate_chain(disk)
+        return bool(vhd.query(self.path(disk.uuid), resolve_parent=False, allocated=True).allocated)
+
+    def depth(self, disk: Disk) -> int:
+        """How many images a reader follows."""
+        return len(self.chain(disk))
+
+    def require_free(self, need: int) -> None:
+        """Refuse what does not fit.
+
+        Raises:
+            SRNoSpace: see there.
+        """
+        if need > self.group.free:
+            raise SRNoSpace(f"{need} bytes needed, {self.group.free} free")
+
+    # -- changing
+
+    def allocate(self, uuid: str, size: int, volume_size: int, *, raw: bool) -> Disk:
+        """Make an empty disk."""
+        self.require_free(-(-volume_size // EXTENT) * EXTENT)
+        if raw:
+            self.group.create(layout.raw_name(uuid), volume_size)
+            return self.disk(uuid)
+        name = layout.vhd_name(uuid)
+        # Until its headers are written the volume is rubbish, and marked so.
+        path = self.group.create(name, volume_size, tags=(layout.UNFINISHED_TAG,))
+        try:
+            vhd.create(path, size, max_size=layout.TABLE_SIZE)
+            self.group.change_tag(name, remove=layout.UNFINISHED_TAG)
+        except BaseException:
+            self.group.remove(name)
+            raise
+        return self.disk(uuid)
+
+    def write_leaf(self, path: str, like: Disk) -> None:
+        """Write an empty leaf like `like`, which holds no data of its own, on a device."""
+        if like.parent:
+            self.activate_chain(like)
+            vhd.snapshot(path, self.path(like.uuid), max_size=layout.TABLE_SIZE)
+        else:
+            vhd.create(path, like.size, max_size=layout.TABLE_SIZE)
+
+    def add_leaf(self, uuid: str, like: Disk, volume_size: int) -> Disk:
+        """Make the disk `uuid`, which reads as `like` does."""
+        self.require_free(volume_size)
+        name = layout.vhd_name(uuid)
+        path = self.group.create(name, volume_size, tags=(layout.UNFINISHED_TAG,))
+        try:
+            self.write_leaf(path, like)
+            self.group.change_tag(name, remove=layout.UNFINISHED_TAG)
+        except BaseException:
+            self.group.remove(name)
+            raise
+        return self.disk(uuid)
+
+    def destroy(self, disk: Disk) -> None:
+        """Remove a disk."""
+        self.group.remove(self.volume_of(disk.uuid).name)
+
+    def grow(self, disk: Disk, size: int, volume_size: int) -> Disk:
+        """Make a disk larger; its volume too if it is smaller than `volume_size`."""
+        if disk.raw:
+            self.require_free(volume_size - disk.utilisation)
+            self.group.resize(self.volume_of(disk.uuid).name, size)
+            return self.disk(disk.uuid)
+        self.inflate(disk.uuid, volume_size)
+        self.group.activate(self.volume_of(disk.uuid).name)
+        try:
+            vhd.resize(self.path(disk.uuid), size)
+        except vhd.SizeRefused as error:
+            raise VDISize(error) from error
+        return self.disk(disk.uuid)
+
+    def inflate(self, uuid: str, size: int) -> None:
+        """Make a VHD's volume at least this large.
+
+        The new end may hold another image's footer: it is wiped before ours is written, and a
+        crash in between is undone by cutting the volume back.
+        """
+        volume = self.volume_of(uuid)
+        if size <= volume.size:
+            return
+        self.require_free(size - volume.size + EXTENT)
+        self.journal.create(_INFLATE, uuid, str(volume.size))
+        self.group.activate(volume.name)
+        self.group.resize(volume.name, size)
+        self._wipe_end(volume.name)
+        vhd.set_physical_size(self.group.path(volume.name), self.group.volume(volume.name).size)
+        self.journal.remove(_INFLATE, uuid)
+
+    def deflate(self, uuid: str, size: int = 0) -> None:
+        """Give back what a VHD's volume does not use; the footer moves first."""
+        volume = self.volume_of(uuid)
+        self.group.activate(volume.name)
+        path = self.group.path(volume.name)
+        needed = vhd.query(path, resolve_parent=False).physical_size
+        size = -(-max(size, needed) // EXTENT) * EXTENT
+        if size < volume.size:
+            vhd.set_physical_size(path, size)
+            self.group.resize(volume.name, size)
+
+    def _wipe_end(self, name: str) -> None:
+        fd = os.open(self.group.path(name), os.O_WRONLY | os.O_DSYNC | os.O_CLOEXEC)
+        try:
+            os.pwrite(fd, bytes(_SECTOR), self.group.volume(name).size - _SECTOR)
+        finally:
+            os.close(fd)
+
+    def recover(self) -> list[str]:
+        """Mend inflations that a crash interrupted, and drop unfinished volumes."""
+        touched = []
+        for entry in self.journal.entries():
+            if entry.kind == _INFLATE:
+                if self.exists(entry.id):
+                    self.group.activate(self.volume_of(entry.id).name)
+                    self._wipe_end(self.volume_of(entry.id).name)
+                    self.deflate(entry.id, int(entry.value))
+                self.journal.remove(_INFLATE, entry.id)
+                touched.append(entry.id)
+        tagged = [n for n, lv in self.group.volumes.items() if layout.UNFINISHED_TAG in lv.tags]
+        if tagged:
+            self.group.remove(*tagged)
+        return touched

@@ -1,0 +1,24 @@
+"""Where things live on a host: the places that storage managers of XenServer share.
+
+`SRS_ROOT` in the environment puts them all below another directory, so that a driver can be
+run as an ordinary user on a plain directory tree.
+"""
+
+import os
+
+_ROOT = os.environ.get("SRS_ROOT", "").rstrip("/")
+
+#: One directory per namespace (an SR's uuid, a VDI's uuid), one file per lock.
+LOCKS = f"{_ROOT}/var/lock/sm"
+#: `lvm-<SR uuid>/<VDI uuid>`: how many users an active volume has.
+REFCOUNTS = f"{_ROOT}/run/sm/refcount"
+#: The mount point of an SR is `<SR_MOUNT>/<SR uuid>`.
+SR_MOUNT = f"{_ROOT}/run/sr-mount"
+#: `<SR uuid>/<VDI uuid>`: a link to the file or volume behind an active VDI.
+PHY_LINKS = f"{_ROOT}/dev/sm/phy"
+#: `<SR uuid>/<VDI uuid>`: the NBD socket of an active VDI.
+NBD_SOCKETS = f"{_ROOT}/run/blktap-control/nbd"
+#: `<SR uuid>/<VDI uuid>`: the control socket of the process behind the NBD socket.
+CONTROL_SOCKETS = f"{_ROOT}/run/blktap-control/ctl"
+#: The toolstack listens here; local root needs no password.
+XAPI_SOCKET = f"{_ROOT}/var/lib/xcp/xapi"

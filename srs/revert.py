@@ -1,0 +1,87 @@
+"""vdi_revert: a disk gets the content of its snapshot and stays the disk it is.
+
+    Exception
+    ├── Unimplemented 38             one of both is raw; nothing was changed
+    ├── VDIUnavailable 46            one of both is not here, or is a base copy
+    ├── VDIInUse 24                  the target is attached
+    ├── SnapshotChainTooLong 109     the snapshot would have to be split, and is too deep
+    └── SRNoSpace 44                 no room for the new leaf
+
+S is the snapshot, T the target, both visible leaves. What T becomes depends on what S is:
+
+    A  S is empty, above a base     T: an empty leaf above the same base      S untouched
+    B  S holds data                 split S: its data becomes a hidden base   then as A
+    C  S is empty, without a base   T: an empty disk of S's size              S untouched
+
+So a second revert is always case A or C, and lengthens no chain. T's old image disappears in
+one step of the medium, the commit point: before it T has its old content, after it S's. All
+refusals come before the first change; the split of B changes what S consists of, never what
+it reads as, so a crash after it leaves nothing to undo.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from srs import records, snapshot
+from srs.datapath import tap
+from srs.errors import InvalidArg, VDIInUse, VDIUnavailable
+from srs.session import Failure
+from srs.vdi import Disk
+
+if TYPE_CHECKING:
+    from srs.cow import CowSR
+
+_REF_PREFIX = "OpaqueRef:"
+
+
+def revert(sr: CowSR, snapshot_uuid: str, target: str) -> None:
+    """Make the disk `target` (uuid or reference) read as the snapshot does."""
+    sr.require_master()
+    source = sr.disk(snapshot_uuid)
+    target_ref, target_uuid = _resolve(sr, target)
+    if target_uuid == snapshot_uuid:
+        raise InvalidArg("a disk cannot be reverted to itself")
+    old = sr.disk(target_uuid)
+    for disk in (source, old):
+        snapshot.refuse_unless_leaf(disk, VDIUnavailable)
+    with tap.paused(sr.session, sr.uuid, target_uuid, target_ref) as record:
+        if tap.hosts(record):
+            raise VDIInUse(f"{target_uuid} is attached")
+        like = _without_data(sr, source, old)
+        new = sr.replace(old, like)
+        records.refresh(sr.session, target_ref, record, new)
+        if "vhd-blocks" in record["sm_config"]:
+            # A collector's note of which blocks the old image held.
+            sr.session.call("VDI.remove_from_sm_config", target_ref, "vhd-blocks")
+    records.adjust_space(sr.session, sr.ref, sr.space(), new.size - old.size)
+
+
+def _resolve(sr: CowSR, target: str) -> tuple[str, str]:
+    """Reference and uuid of the target; it must be on this SR."""
+    try:
+        if target.startswith(_REF_PREFIX):
+            record = sr.session.vdi_record(target)
+            if record["SR"] != sr.ref:
+                raise VDIUnavailable(f"{record['uuid']} is on another SR")
+            return target, str(record["uuid"])
+        return sr.session.vdi_ref(target), target
+    except Failure as failure:
+        raise VDIUnavailable(f"no VDI {target}: {failure.error}") from failure
+
+
+def _without_data(sr: CowSR, source: Disk, target: Disk) -> Disk:
+    """The snapshot, with its data, if it holds any, moved into a base copy below it."""
+    if not sr.has_data(source):
+        sr.require_room(target, source, None)
+        return source
+    snapshot.require_depth(sr, source)
+    ref = _ref_of(sr, source)
+    with tap.paused(sr.session, sr.uuid, source.uuid, ref) as record:
+        sr.require_room(target, source, snapshot.plan(sr, record))
+        return snapshot.split_off_base(sr, source, ref, record).leaf
+
+
+def _ref_of(sr: CowSR, disk: Disk) -> str:
+    request = sr.request
+    return request.vdi_ref if request.vdi_uuid == disk.uuid else sr.session.vdi_ref(disk.uuid)

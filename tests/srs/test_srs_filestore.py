@@ -1,0 +1,203 @@
+"""Images in a directory: what each change does, and what a crash at any step of it leaves."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from srs import vhd
+from srs.errors import SRScan, Unimplemented, VDISize, VDIUnavailable
+from srs.filestore import FileStore
+from srs.vdi import Disk
+
+SIZE = 4 << 20
+T, S, B, N = (f"{letter * 8}-1111-2222-3333-444444444444" for letter in "abcd")
+
+
+def write(directory: Path, uuid: str, text: bytes) -> None:
+    with vhd.open_chain(directory / f"{uuid}.vhd", writable=True) as chain:
+        chain.write(0, text * (512 // len(text)))
+
+
+def read(directory: Path, uuid: str) -> bytes:
+    with vhd.open_chain(directory / f"{uuid}.vhd") as chain:
+        return chain.read(0, 4)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FileStore:
+    """A disk T with a snapshot S, both above base B; T has been written to since."""
+    store = FileStore(str(tmp_path))
+    store.allocate(T, SIZE, raw=False)
+    write(tmp_path, T, b"old!")
+    store.insert_base(store.disk(T), B, S)
+    write(tmp_path, T, b"new!")
+    return store
+
+
+def test_a_split(store: FileStore, tmp_path: Path) -> None:
+    assert [(disk.uuid, disk.hidden, disk.parent) for disk in store.disks()] == [
+        (T, False, B),
+        (S, False, B),
+        (B, True, ""),
+    ]
+    assert (read(tmp_path, T), read(tmp_path, S)) == (b"new!", b"old!")
+    assert store.has_data(store.disk(T))
+    assert not store.has_data(store.disk(S))
+    assert (store.depth(store.disk(T)), store.depth(store.disk(B))) == (2, 1)
+    assert sorted(os.listdir(tmp_path)) == sorted(f"{uuid}.vhd" for uuid in (T, S, B))
+
+
+def test_case_a_and_again(store: FileStore, tmp_path: Path) -> None:
+    for _ in range(2):
+        new = store.put_leaf(T, store.disk(S))
+        assert (new.uuid, new.parent, new.size) == (T, B, SIZE)
+        assert (read(tmp_path, T), read(tmp_path, S)) == (b"old!", b"old!")
+        assert len(os.listdir(tmp_path)) == 3
+
+
+def test_case_b(store: FileStore, tmp_path: Path) -> None:
+    write(tmp_path, S, b"own!")
+    split = store.insert_base(store.disk(S), N, "")
+    assert split.twin is None
+    assert (split.leaf.parent, split.base.parent, split.base.hidden) == (N, B, True)
+    store.put_leaf(T, split.leaf)
+    assert (read(tmp_path, T), read(tmp_path, S)) == (b"own!", b"own!")
+
+
+def test_case_c(tmp_path: Path) -> None:
+    store = FileStore(str(tmp_path))
+    for uuid in (T, S):
+        store.allocate(uuid, SIZE, raw=False)
+    write(tmp_path, T, b"new!")
+    new = store.put_leaf(T, store.disk(S))
+    assert (new.parent, read(tmp_path, T)) == ("", bytes(4))
+    assert not store.has_data(new)
+
+
+def test_the_size_goes_back(store: FileStore) -> None:
+    grown = store.grow(store.disk(T), 3 * SIZE)
+    assert grown.size == 3 * SIZE
+    assert store.put_leaf(T, store.disk(S)).size == SIZE
+    with pytest.raises(VDISize):
+        store.grow(store.disk(T), 3 << 40)
+
+
+def test_raw_disks(tmp_path: Path) -> None:
+    store = FileStore(str(tmp_path))
+    disk = store.allocate(T, 12345, raw=True)
+    assert (disk.raw, disk.size, disk.sm_config) == (True, 12345, {"type": "raw"})
+    with pytest.raises(Unimplemented):
+        store.grow(disk, 20000)
+    store.destroy(disk)
+    assert not store.exists(T)
+
+
+def test_what_is_not_there_and_what_is_no_image(store: FileStore, tmp_path: Path) -> None:
+    with pytest.raises(VDIUnavailable):
+        store.disk(N)
+    (tmp_path / f"{N}.vhd").write_bytes(b"no image" * 1000)
+    with pytest.raises(VDIUnavailable):
+        store.disk(N)
+    with pytest.raises(SRScan):
+        store.disks()
+
+
+# -- crashes: a child process that ends at the n-th change of the directory
+
+_CHANGES = ((os, "rename"), (os, "link"), (os, "unlink"), (os, "fsync"))
+_IMAGES = ((vhd, "create"), (vhd, "snapshot"), (vhd, "set_hidden"))
+
+
+def dies_at(step: int, action: Callable[[], object]) -> bool:
+    """Run the action in a child that ends before its `step`-th change; False if it got through."""
+    child = os.fork()
+    if child == 0:
+        try:
+            _arm(step)
+            action()
+        finally:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+
+
+def _arm(step: int) -> None:
+    left = step
+
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            nonlocal left
+            if left == 0:
+                os._exit(9)
+            left -= 1
+            return function(*args, **kwargs)
+
+        return call
+
+    for module, name in (*_CHANGES, *_IMAGES):
+        setattr(module, name, counted(getattr(module, name)))
+
+
+def check_after_crash(directory: Path, contents: dict[str, set[bytes]]) -> None:
+    store = FileStore(str(directory))
+    store.recover()
+    disks = {disk.uuid: disk for disk in store.disks()}
+    for uuid, allowed in contents.items():
+        assert read(directory, uuid) in allowed
+        assert not disks[uuid].hidden
+    parents = {disk.parent for disk in disks.values()}
+    assert all(disk.hidden == (uuid in parents) for uuid, disk in disks.items())
+    names = {f"{uuid}.vhd" for uuid in disks}
+    assert set(os.listdir(directory)) == names
+    store.put_leaf(T, store.disk(S))
+    assert read(directory, T) == read(directory, S)
+
+
+@pytest.mark.parametrize("step", range(20))
+def test_a_crash_in_a_revert(store: FileStore, tmp_path: Path, step: int) -> None:
+    dies_at(step, lambda: store.put_leaf(T, store.disk(S)))
+    check_after_crash(tmp_path, {T: {b"new!", b"old!"}, S: {b"old!"}})
+
+
+@pytest.mark.parametrize("step", range(30))
+def test_a_crash_in_a_snapshot(store: FileStore, tmp_path: Path, step: int) -> None:
+    twin = T.replace("a", "e")
+    dies_at(step, lambda: store.insert_base(store.disk(T), N, twin))
+    check_after_crash(tmp_path, {T: {b"new!"}, S: {b"old!"}})
+
+
+@pytest.mark.parametrize("step", range(40))
+def test_a_crash_in_a_revert_that_splits(store: FileStore, tmp_path: Path, step: int) -> None:
+    write(tmp_path, S, b"own!")
+
+    def revert() -> Disk:
+        return store.put_leaf(T, store.insert_base(store.disk(S), N, "").leaf)
+
+    dies_at(step, revert)
+    check_after_crash(tmp_path, {T: {b"new!", b"own!"}, S: {b"own!"}})
+
+
+def test_the_crashes_reach_the_end(store: FileStore) -> None:
+    """The ranges above cover every step: the last one is never reached."""
+    assert dies_at(3, lambda: store.put_leaf(T, store.disk(S)))
+    assert not dies_at(19, lambda: store.put_leaf(T, store.disk(S)))
+    assert not dies_at(29, lambda: store.insert_base(store.disk(T), N, T.replace("a", "e")))
+
+
+def test_a_failure_in_the_middle_is_undone(
+    store: FileStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = sorted(os.listdir(tmp_path))
+
+    def full(*_: object, **__: object) -> None:
+        raise vhd.StorageFailed("leaf", "writing", "No space left on device", 28)
+
+    monkeypatch.setattr(vhd, "snapshot", full)
+    with pytest.raises(vhd.StorageFailed):
+        store.insert_base(store.disk(T), N, T.replace("a", "e"))
+    with pytest.raises(vhd.StorageFailed):
+        store.put_leaf(T, store.disk(S))
+    assert sorted(os.listdir(tmp_path)) == before
+    assert (read(tmp_path, T), read(tmp_path, S)) == (b"new!", b"old!")

@@ -1,0 +1,86 @@
+"""Journal entries: names, bodies and files."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from srs import journal
+from srs.errors import LVMCreate, LVMNoVolume
+from srs.journal import Entry, FileJournal
+
+GROUP = "VG_XenStorage-0c5a3f5e-31f1-4f6b-9a4f-0123456789ab"
+DISK = "11111111-2222-3333-4444-555555555555"
+BASE = "66666666-7777-8888-9999-aaaaaaaaaaaa"
+
+
+def test_names_as_the_field_has_them() -> None:
+    assert journal.volume_name(GROUP, "inflate", DISK, "8388608") == f"inflate_{DISK}_8388608"
+    assert journal.volume_name(GROUP, "relink", DISK, "1") == f"relink_{DISK}_1"
+    assert journal.volume_name(GROUP, "clone", DISK, "short") == f"clone_{DISK}_1"
+    assert journal.volume_name(GROUP, "other", DISK, f"{BASE}_{BASE}") == f"other_{DISK}_1"
+
+
+@given(st.text("abcdefgh", min_size=1, max_size=12), st.text("0123456789_-", max_size=80))
+def test_no_device_mapper_name_is_too_long(kind: str, value: str) -> None:
+    name = journal.volume_name(GROUP, kind, DISK, value)
+    assert len(f"{GROUP.replace('-', '--')}-{name}") <= 127
+    if len(f"{kind}_{DISK}_{value}") <= 71 and kind not in ("clone", "leaf"):
+        assert name == f"{kind}_{DISK}_{value}"
+
+
+def test_the_body_of_an_entry() -> None:
+    body = journal.encode_body(f"{BASE}_{DISK}")
+    assert body == f"73 {BASE}_{DISK}".encode().ljust(512)
+    assert journal.decode_body(body) == f"{BASE}_{DISK}"
+
+
+@given(st.text("abc_-.0", max_size=500))
+def test_bodies_survive(value: str) -> None:
+    assert journal.decode_body(journal.encode_body(value)) == value
+
+
+def test_a_body_that_was_never_written_has_no_value() -> None:
+    assert journal.decode_body(bytes(512)) == ""
+
+
+@pytest.mark.parametrize("sector", [b"garbage".ljust(512), b"900 x".ljust(512), b"x 1 2"])
+def test_a_body_of_something_else(sector: bytes) -> None:
+    with pytest.raises(ValueError, match="no journal value"):
+        journal.decode_body(sector)
+
+
+def test_a_value_too_long_for_a_sector() -> None:
+    with pytest.raises(ValueError, match="600 characters"):
+        journal.encode_body("x" * 600)
+
+
+def test_files(tmp_path: Path) -> None:
+    entries = FileJournal(str(tmp_path), ("clone",))
+    entries.create("clone", DISK, f"{BASE}_-")
+    assert (tmp_path / f"clone_{DISK}").read_text() == f"{BASE}_-\n"
+    assert FileJournal(str(tmp_path), ("clone",)).entries() == [Entry("clone", DISK, f"{BASE}_-")]
+    with pytest.raises(LVMCreate):
+        entries.create("clone", DISK, BASE)
+    entries.remove("clone", DISK)
+    assert entries.entries() == []
+    with pytest.raises(LVMNoVolume):
+        entries.remove("clone", DISK)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_of_others_are_no_entries(tmp_path: Path) -> None:
+    (tmp_path / f"{DISK}.vhd").write_text("")
+    (tmp_path / f"leaf_{DISK}").write_text(BASE)
+    (tmp_path / f"clone_{DISK}.new").write_text("half an ent")
+    assert FileJournal(str(tmp_path), ("clone",)).entries() == []
+
+
+@pytest.mark.parametrize("bad", ["", "a/b", "a b", "..\n"])
+def test_names_that_no_entry_can_have(tmp_path: Path, bad: str) -> None:
+    entries = FileJournal(str(tmp_path), ("clone",))
+    for kind, id in ((bad, DISK), ("clone", bad)):
+        with pytest.raises(LVMNoVolume):
+            entries.create(kind, id, "1")
+    assert list(tmp_path.iterdir()) == []
