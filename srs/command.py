@@ -51,12 +51,14 @@ class Reply:
 def warm_up() -> None:
     """Load what calls need, in a process that forks one child per call."""
     lvm.warm_up()
+    with suppress(BadRequest):  # no call, but it takes the parser through its first time
+        parse(encode_result({}))
 
 
 def execute(driver: type[SR], document: str) -> Reply:
     """Carry out a call; faults are replies too, nothing is raised."""
     try:
-        return Reply(encode_result(_perform(driver, document)), "")
+        return Reply(encode_result(_perform(driver, parse(document))), "")
     except SRError as error:
         return Reply(encode_fault(error), error.stderr)
     except Exception as error:
@@ -153,8 +155,7 @@ _OPERATIONS: dict[str, Operation] = {
 }  # fmt: skip
 
 
-def _perform(driver: type[SR], document: str) -> object:
-    request = parse(document)
+def _perform(driver: type[SR], request: Request) -> object:
     if request.command == "sr_get_driver_info":
         return driver.info.as_struct()
     operation = _OPERATIONS.get(request.command)

@@ -25,6 +25,7 @@ from srs import paths
 from srs.datapath.nbd import Connection, HangUp
 from srs.datapath.store import Export, ImageStore
 from srs.errors import TapdiskAlreadyRunning, TapdiskFailed
+from srs.forking import fork
 
 _ANSWER_MAX: Final = 512
 #: Seconds until a process that does not answer is taken for stuck.
@@ -56,11 +57,9 @@ class Server:
         if self.is_running():
             raise TapdiskAlreadyRunning(export.name)
         ready, report = os.pipe()
-        child = os.fork()
-        if child == 0:
+        if fork() == 0:
             _become_server(self, export, report)
         os.close(report)
-        os.waitpid(child, 0)
         with os.fdopen(ready, "rb") as pipe:
             said = pipe.read()
         if said != b"ready":
@@ -192,15 +191,13 @@ def _exchange(control: socket.socket, word: str) -> str:
 
 
 def _become_server(server: Server, export: Export, report: int) -> NoReturn:
-    """In the first child: fork once more, so that nobody has to reap the server."""
-    os.setsid()
-    if os.fork() == 0:
-        try:
-            _detach(report)
-            _serve(server, export, report)
-        finally:
-            os._exit(0)
-    os._exit(0)
+    """In the child. Whoever started it ends soon: it answers one call; init will reap this."""
+    try:
+        os.setsid()
+        _detach(report)
+        _serve(server, export, report)
+    finally:
+        os._exit(0)
 
 
 def _detach(report: int) -> None:

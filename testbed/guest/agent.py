@@ -1,7 +1,7 @@
 """The agent: the first process of a guest, and the host's hand inside it.
 
 One thread, one poll loop. Calls that are over in a millisecond run in the loop; everything
-that may block on a device runs in a child of its own, because a loop stuck in the kernel
+that may block on a device is done by a worker process, because a loop stuck in the kernel
 could not even report it. Streams carry drivers' connections to the xapi outside.
 """
 
@@ -16,9 +16,9 @@ from collections.abc import Callable
 from typing import Any
 
 from testbed.guest import linux, ops, setup
-from testbed.guest.forking import bare_fork
-from testbed.guest.frames import Decoder, Kind, Link, describe, pack, pack_body, unpack_body
+from testbed.guest.frames import Decoder, Kind, Link, describe, died, pack, pack_body, unpack_body
 from testbed.guest.ring import PeerGone
+from testbed.guest.workers import Worker
 
 XAPI_SOCKET = "/var/lib/xcp/xapi"
 _POLL_MS = 1000
@@ -35,6 +35,7 @@ class Agent:
         self._handlers: dict[int, Callable[[], None]] = {}
         self._streams: dict[int, int] = {}  # stream id -> descriptor
         self._half_closed: set[int] = set()
+        self._workers: list[Worker] = []
         self._next_stream = 1
         self._poll.register(link.fileno(), select.POLLIN)
 
@@ -71,7 +72,7 @@ class Agent:
         if kind == Kind.CALL:
             request, blob = unpack_body(body)
             try:
-                self._call(id_, request["op"], request["args"], blob)
+                self._call(id_, request["op"], request["args"], blob, body)
             except Exception as error:
                 self.reply(Kind.FAULT, id_, describe(error))
         elif kind == Kind.DATA:
@@ -79,7 +80,7 @@ class Agent:
         elif kind == Kind.CLOSE:
             self._outside_is_done(id_)
 
-    def _call(self, id_: int, name: str, args: dict[str, Any], blob: bytes) -> None:
+    def _call(self, id_: int, name: str, args: dict[str, Any], blob: bytes, body: bytes) -> None:
         if name == "sm":
             self._call_driver(id_, blob)
         elif name == "shell":
@@ -87,30 +88,30 @@ class Agent:
         elif name in ops.QUICK:
             self.reply(Kind.RESULT, id_, ops.QUICK[name](**args))
         elif name in ops.SLOW:
-            self._in_child(id_, ops.SLOW[name], args, blob)
+            self._in_worker(id_, body)
         else:
             raise LookupError(f"the agent has no operation {name!r}")
 
-    def _in_child(self, id_: int, work: ops.Slow, args: dict[str, Any], blob: bytes) -> None:
-        """Run `work` in a forked child; its answer comes through a pipe."""
-        reader, writer = os.pipe()
-        pid = bare_fork()
-        if pid == 0:
-            os.close(reader)
-            status = 1
-            try:
-                try:
-                    document, data = work(blob, **args)
-                    answer = bytes([Kind.RESULT]) + pack_body(document, data)
-                except BaseException as error:
-                    answer = bytes([Kind.FAULT]) + pack_body(describe(error))
-                with open(writer, "wb", closefd=False) as file:
-                    file.write(answer)
-                status = 0
-            finally:
-                os._exit(status)
-        os.close(writer)
-        self._collect(id_, reader, f"process {pid} of the agent")
+    def _in_worker(self, id_: int, body: bytes) -> None:
+        """Have an idle worker do it, or a new one."""
+        worker = next((worker for worker in self._workers if not worker.call), None)
+        if worker is None:
+            worker = Worker()
+            self._workers.append(worker)
+            self.watch(worker.fileno(), lambda: self._from_worker(worker))
+        worker.begin(id_, body)
+
+    def _from_worker(self, worker: Worker) -> None:
+        frames = worker.collect()
+        if frames is None:
+            self._workers.remove(worker)
+            self._unwatch(worker.fileno())
+            worker.close()
+            self.reply(Kind.FAULT, worker.call, died("its worker"))
+            return
+        for frame in frames:
+            worker.call = 0
+            self._link.send(pack(*frame))
 
     def _call_driver(self, id_: int, request: bytes) -> None:
         """Hand a SMAPIv1 call to the driver server; its answer comes back as a body."""
@@ -118,11 +119,8 @@ class Agent:
         sock.connect(ops.SM_SOCKET)
         sock.sendall(request)
         sock.shutdown(socket.SHUT_WR)
-        self._collect(id_, sock.detach(), "the driver process")
-
-    def _collect(self, id_: int, fd: int, who: str) -> None:
-        """Read `fd` to its end; the first byte is the kind of frame, the rest its body."""
-        answer = bytearray()
+        fd = sock.detach()
+        answer = bytearray()  # the kind of the frame, then its body, to the end of input
 
         def more() -> None:
             try:
@@ -137,7 +135,7 @@ class Agent:
             if answer:
                 self._link.send(pack(answer[0], id_, bytes(answer[1:])))
             else:
-                self.reply(Kind.FAULT, id_, describe(ChildProcessError(f"{who} died")))
+                self.reply(Kind.FAULT, id_, died("the driver's process"))
 
         self.watch(fd, more)
 

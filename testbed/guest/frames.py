@@ -145,6 +145,11 @@ def describe(error: BaseException) -> dict[str, Any]:
     }
 
 
+def died(who: str) -> dict[str, Any]:
+    """The fault of a call whose process ended without an answer."""
+    return describe(ChildProcessError(f"{who} died"))
+
+
 class Decoder:
     """Cuts a byte stream into frames."""
 

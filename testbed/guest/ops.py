@@ -1,8 +1,8 @@
 """Operations of the agent, by name.
 
 QUICK ones run in the agent's loop: they must be over in a millisecond or two and never wait
-for a device. SLOW ones run in a forked child, get the call's raw bytes, and may give some
-back. Arguments and results are JSON.
+for a device. SLOW ones run in a worker process (testbed/guest/workers.py), get the call's raw
+bytes, and may give some back. Arguments and results are JSON.
 """
 
 import os

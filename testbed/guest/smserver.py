@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 
-from testbed.guest.forking import bare_fork
+from srs.forking import fork
 from testbed.guest.frames import Kind, describe, pack_body, unpack_body
 
 
@@ -40,18 +40,20 @@ def _load_variants(paths: list[str]) -> None:
         spec.loader.exec_module(module)
 
 
-def _answer(request: bytes) -> bytes:
+def _answer(body: bytes) -> bytes:
     from srs import command, registry
 
-    document, xml = unpack_body(request)
-    if document["driver"] is None:
+    header, document = unpack_body(body)
+    if header["driver"] is None:
         return bytes([Kind.RESULT]) + pack_body(registry.names())
-    reply = command.execute(registry.get(document["driver"]), xml.decode())
+    reply = command.execute(registry.get(header["driver"]), document.decode())
     result = {"stderr": reply.stderr, "returncode": 0}
     return bytes([Kind.RESULT]) + pack_body(result, reply.stdout.encode())
 
 
 def _child(connection: socket.socket) -> None:
+    # Even the reading is done here, not in the server: a process that forks loses its pages
+    # to copy-on-write, and would pay for them again after every fork.
     try:
         answer = _answer(_receive(connection))
     except BaseException as error:
@@ -66,6 +68,7 @@ def serve(listener: socket.socket, variants: list[str]) -> None:
         listener: where the agent connects to, once per call.
         variants: Python files that register more drivers, or other ones in their place.
     """
+    # Here, not at the top: the agent imports this module, and must stay small.
     from srs import command, registry
 
     command.warm_up()
@@ -77,7 +80,7 @@ def serve(listener: socket.socket, variants: list[str]) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the children
     while True:
         connection, _ = listener.accept()
-        if bare_fork() == 0:
+        if fork() == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             listener.close()
             try:

@@ -73,6 +73,27 @@ def confine_writes(directories: list[str]) -> None:
     os.close(ruleset)
 
 
+def settle_on_one_cpu() -> socket.socket | None:
+    """Keep the kernel on one CPU, a free one if there is: it runs three times as fast there.
+
+    A guest is a ping-pong between its main process and the one it traces; on two CPUs every
+    stroke wakes an idle CPU, which is dear in a virtual machine. A CPU is taken by binding an
+    abstract socket with its number: whoever dies gives it back. Returns that socket.
+    """
+    cpus = sorted(os.sched_getaffinity(0))
+    for cpu in cpus:
+        taken = socket.socket(socket.AF_UNIX)
+        try:
+            taken.bind(f"\0sr-testbed-cpu-{cpu}")
+        except OSError:
+            taken.close()
+            continue
+        os.sched_setaffinity(0, {cpu})
+        return taken
+    os.sched_setaffinity(0, {cpus[os.getpid() % len(cpus)]})
+    return None
+
+
 def _start(owner: socket.socket, directories: list[str], argv: list[str]) -> int:
     """Fork and exec; returns when the program runs (or its start has failed)."""
     running, announce = os.pipe2(os.O_CLOEXEC)
@@ -89,13 +110,16 @@ def _start(owner: socket.socket, directories: list[str], argv: list[str]) -> int
     return pid
 
 
-def _let_go(keep: int) -> None:
+def _let_go(keep: set[int]) -> None:
     """Close what was inherited for the kernel: the ends of its pipes tell when it is gone."""
     null = os.open("/dev/null", os.O_RDWR)
     for standard in range(3):
         os.dup2(null, standard)
-    os.closerange(3, keep)
-    os.closerange(keep + 1, 1 << 16)
+    first = 3
+    for fd in sorted(keep):
+        os.closerange(first, fd)
+        first = fd + 1
+    os.closerange(first, 1 << 16)
 
 
 def _children() -> list[int]:
@@ -141,8 +165,9 @@ def main(arguments: list[str]) -> None:
     # Ctrl-C and friends are for the owner: it closes the socket when it is done.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    cpu = settle_on_one_cpu()
     pid = _start(owner, arguments[1:split], arguments[split + 1 :])
-    _let_go(owner.fileno())
+    _let_go({owner.fileno(), cpu.fileno() if cpu else owner.fileno()})
     poll = select.poll()
     poll.register(owner, select.POLLIN)
     poll.register(os.pidfd_open(pid), select.POLLIN)

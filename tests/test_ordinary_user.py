@@ -1,0 +1,70 @@
+"""`ci/run`, all of it, as somebody who is not root, from a checkout of their own."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+#: An ordinary user id that nobody has here; it needs no entry in any file.
+_UID = 54321
+
+
+def checkout(target: Path) -> None:
+    """A copy of what git tracks or would track, as a clone would have it."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        source = ROOT / name
+        if source.exists():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target / name)
+
+
+@pytest.fixture
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home directory that an ordinary user owns and can reach."""
+    home = tmp_path_factory.mktemp("home")
+    for directory in (home, *home.parents):
+        if directory.stat().st_uid == os.getuid() and directory != Path("/"):
+            directory.chmod(directory.stat().st_mode | 0o011)
+    return home
+
+
+def test_ci_run_needs_no_root(home: Path) -> None:
+    """The scenarios pass for an ordinary user, and their host leaves no file behind."""
+    code = home / "sr-testbed"
+    checkout(code)
+    identity: dict[str, int] = {}
+    if os.getuid() == 0:
+        identity = {"user": _UID, "group": _UID}
+        for path in (home, *home.rglob("*")):
+            os.chown(path, _UID, _UID)
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
+        "HOME": str(home),
+        "TMPDIR": str(home),
+        "COLUMNS": "120",
+    }
+    done = subprocess.run(
+        [code / "ci/run"],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        **identity,
+    )
+    assert done.returncode == 0, done.stdout
+    assert " passed" in done.stdout
+    assert "failed" not in done.stdout
+    assert "vdi_revert on lvhd" in done.stdout
+    left = [path.name for path in home.iterdir() if path.name.startswith("sr-testbed-")]
+    assert left == []
