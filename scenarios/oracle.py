@@ -80,22 +80,26 @@ def awkward_spans(seed: str, size: int) -> list[Span]:
     """Writes at the places where a VHD engine can go wrong.
 
     The first and the last sector, a run inside a block that begins and ends in the middle of
-    a page, a run across the border of two blocks, a whole block, and one that comes twice.
-    `size` must be at least five blocks.
+    a page, a run across the border of two blocks, and one that is overwritten. `size` must be
+    at least five blocks. A whole block is written by `full_block`.
     """
     places = [
         (0, 512),
         (3 * 512, 5 * 512),
         (BLOCK - 4096, 8192),
-        (2 * BLOCK, BLOCK),
-        (3 * BLOCK + 7 * 512, 131072),
-        (3 * BLOCK + 65536, 4096),
+        (3 * BLOCK + 7 * 512, 32768),
+        (3 * BLOCK + 16384, 4096),
         (size - 512, 512),
     ]
     return [
         Span(offset, noise(f"{seed} {index}", length))
         for index, (offset, length) in enumerate(places)
     ]
+
+
+def full_block(seed: str) -> list[Span]:
+    """The third block, all of it: its bitmap becomes full, and the batmap says so."""
+    return [Span(2 * BLOCK, noise(seed, BLOCK))]
 
 
 def one_sector(seed: str, offset: int) -> list[Span]:

@@ -148,6 +148,14 @@ class RepositoryCache:
         #: What the SRs themselves add to the host; a scenario may be the first to want one.
         self.standing: set[tuple[str, str]] = set()
 
+    def cut_the_power(self) -> None:
+        """Cut the power of the host, boot it again, and plug its SRs."""
+        self._host.power_cut()
+        self._host.restart()
+        for repository in self._made.values():
+            for pbd in repository.api.SR.get_PBDs(repository.ref):
+                repository.api.PBD.plug(pbd)
+
     def lend(self, kind: str, driver: str = "") -> Iterator[Repository]:
         """Lend an SR to a scenario; take it back empty, with nothing leaked on the host."""
         before = footprint(self._host)

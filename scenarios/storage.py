@@ -172,6 +172,16 @@ class Repository:
         }
         return str(self.api.VBD.create(record))
 
+    def vbd_must_hold(self, vbd: str, model: Model) -> None:
+        """Plug a VBD and compare every byte behind it with the model."""
+        self.api.VBD.plug(vbd)
+        try:
+            found = self.host.digest("/dev/" + self.api.VBD.get_device(vbd))
+        finally:
+            self.api.VBD.unplug(vbd)
+        if Content(*found) != model.content():
+            raise AssertionError(f"VBD {vbd} shows {found}, expected {model.content()}")
+
     def control_domain(self) -> str:
         """The VM that stands for the host itself."""
         (vm,) = self.api.VM.get_all_records_where('field "is_control_domain"="true"')

