@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,18 +157,21 @@ class RepositoryCache:
             for pbd in repository.api.SR.get_PBDs(repository.ref):
                 repository.api.PBD.plug(pbd)
 
+    @contextmanager
     def lend(self, kind: str, driver: str = "") -> Iterator[Repository]:
-        """Lend an SR to a scenario; take it back empty, with nothing leaked on the host."""
+        """Lend an SR to a scenario; take its disks away, and look for what it leaked."""
         before = footprint(self._host)
         repository = self.get(kind, driver)
-        yield repository
-        repository.clear()
+        try:
+            yield repository
+        finally:
+            repository.clear()
         leaked = footprint(self._host) - before - self.standing
         if leaked:
             pytest.fail(f"the scenario left behind: {sorted(leaked)}")
 
     def get(self, kind: str, driver: str = "") -> Repository:
-        """An empty SR of a kind, plugged; `driver` names a variant of its driver."""
+        """A plugged SR of a kind without a visible disk; `driver` names a variant of its driver."""
         from scenarios.storage import Repository
         from testbed.provision import provision
 
@@ -183,13 +187,14 @@ class RepositoryCache:
 @pytest.fixture
 def sr(request: pytest.FixtureRequest, repositories: RepositoryCache) -> Iterator[Repository]:
     """An empty SR of the kind that the scenario runs on."""
-    yield from repositories.lend(request.param)
+    with repositories.lend(request.param) as repository:
+        yield repository
 
 
 def footprint(host: Host) -> set[tuple[str, str]]:
     """What no scenario may add to. Base copies stay until a garbage collector runs."""
     census = host.census()
-    kinds = ("mounts", "loops", "nbds", "processes")
+    kinds = ("mounts", "loops", "nbds", "mapped", "processes")
     return {(kind, name) for kind in kinds for name in census[kind]}
 
 

@@ -172,6 +172,11 @@ class Repository:
         }
         return str(self.api.VBD.create(record))
 
+    def read_all(self, vdi: VDI) -> bytes:
+        """Every byte of a disk."""
+        with vdi.plugged("RO") as device:
+            return self.host.read(device, 0, vdi.size)
+
     def vbd_must_hold(self, vbd: str, model: Model) -> None:
         """Plug a VBD and compare every byte behind it with the model."""
         self.api.VBD.plug(vbd)

@@ -17,10 +17,12 @@ What a crash leaves says what to do:
 The volumes are inactive when they are renamed, which takes 25 ms; active, it would take 180.
 """
 
+from contextlib import suppress
 from dataclasses import replace as changed
 
 from srs import lvhd_layout as layout
 from srs.lvhd_store import VolumeStore
+from srs.lvm import LVMError
 from srs.vdi import Disk
 
 
@@ -37,7 +39,9 @@ def replace(store: VolumeStore, target: Disk, like: Disk, volume_size: int) -> D
     except BaseException:
         recover(store)
         raise
-    store.group.remove(layout.old_name(target.uuid))
+    # The revert is done. Should the old image resist, the next call's recovery removes it.
+    with suppress(LVMError):
+        store.group.remove(layout.old_name(target.uuid))
     return changed(new, utilisation=store.volume_of(target.uuid).size)
 
 

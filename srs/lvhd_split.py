@@ -82,7 +82,15 @@ def _undo(store: VolumeStore, leaf: str, base: str, twin: str) -> None:
     leaves = [uuid for uuid in (leaf, twin) if uuid and store.exists(uuid)]
     if leaves:
         store.group.remove(*(store.volume_of(uuid).name for uuid in leaves))
-    store.group.rename(store.volume_of(base).name, layout.vhd_name(leaf))
+    name = store.volume_of(base).name
+    store.group.activate(name)
+    # A crash inside step 4 may have marked one of its two footers already: the disk must not
+    # come back as half a base copy.
+    vhd.set_hidden(store.group.path(name), False)
+    store.group.rename(name, layout.vhd_name(leaf))
+    if store.counts.get(leaf).binary:
+        # Somebody writes to it, and step 2 took the room for that away.
+        store.inflate(leaf, layout.full_size(store.disk(leaf).size))
 
 
 def recover(store: VolumeStore) -> list[str]:

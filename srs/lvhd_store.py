@@ -227,7 +227,8 @@ class VolumeStore:
         touched = []
         for entry in self.journal.entries():
             if entry.kind == _INFLATE:
-                if self.exists(entry.id):
+                # Where the volume did not grow yet, its last sector is the footer that counts.
+                if self.exists(entry.id) and self.volume_of(entry.id).size > int(entry.value):
                     self.group.activate(self.volume_of(entry.id).name)
                     self._wipe_end(self.volume_of(entry.id).name)
                     self.deflate(entry.id, int(entry.value))

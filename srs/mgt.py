@@ -229,10 +229,6 @@ class MetadataVolume:
         decode_length(data[:SECTOR])
         return decode_sr(data[SECTOR:])
 
-    def update_sr(self, record: SRRecord) -> None:
-        """Replace what the volume says about the SR."""
-        self._write(encode_sr(record), SECTOR)
-
     def disks(self) -> dict[str, DiskRecord]:
         """Uuid -> record, of all disks that are not deleted.
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from srs import records, snapshot
 from srs.datapath import tap
 from srs.errors import InvalidArg, VDIInUse, VDIUnavailable
-from srs.session import Failure
+from srs.session import Failure, Record
 from srs.vdi import Disk
 
 if TYPE_CHECKING:
@@ -48,8 +48,12 @@ def revert(sr: CowSR, snapshot_uuid: str, target: str) -> None:
     with tap.paused(sr.session, sr.uuid, target_uuid, target_ref) as record:
         if tap.hosts(record):
             raise VDIInUse(f"{target_uuid} is attached")
-        like = _without_data(sr, source, old)
-        new = sr.replace(old, like)
+        source_ref = _ref_of(sr, source)
+        # Until the new leaf stands: what a user of the snapshot wrote is on the medium then,
+        # and nothing is added to it that the new leaf would see.
+        with tap.paused(sr.session, sr.uuid, source.uuid, source_ref) as source_record:
+            like = _without_data(sr, source, source_ref, source_record, old)
+            new = sr.replace(old, like)
         records.refresh(sr.session, target_ref, record, new)
         if "vhd-blocks" in record["sm_config"]:
             # A collector's note of which blocks the old image held.
@@ -70,16 +74,14 @@ def _resolve(sr: CowSR, target: str) -> tuple[str, str]:
         raise VDIUnavailable(f"no VDI {target}: {failure.error}") from failure
 
 
-def _without_data(sr: CowSR, source: Disk, target: Disk) -> Disk:
+def _without_data(sr: CowSR, source: Disk, ref: str, record: Record, target: Disk) -> Disk:
     """The snapshot, with its data, if it holds any, moved into a base copy below it."""
     if not sr.has_data(source):
         sr.require_room(target, source, None)
         return source
     snapshot.require_depth(sr, source)
-    ref = _ref_of(sr, source)
-    with tap.paused(sr.session, sr.uuid, source.uuid, ref) as record:
-        sr.require_room(target, source, snapshot.plan(sr, record))
-        return snapshot.split_off_base(sr, source, ref, record).leaf
+    sr.require_room(target, source, snapshot.plan(sr, record))
+    return snapshot.split_off_base(sr, source, ref, record).leaf
 
 
 def _ref_of(sr: CowSR, disk: Disk) -> str:

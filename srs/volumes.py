@@ -247,11 +247,10 @@ class VolumeGroup:
             self.volumes[name] = replace(self.volumes[name], active=False, open=False)
             self._drop_temporary(name)
 
-    def release(self, *, keep: Iterable[str] = ()) -> None:
-        """Deactivate what was activated for this call alone, except `keep`."""
+    def release(self) -> None:
+        """Deactivate what was activated for this call alone."""
         if self._volumes is not None:
-            kept = set(keep)
-            self.deactivate(*(name for name in self._temporary if name not in kept))
+            self.deactivate(*self._temporary)
             self._temporary.clear()
 
     @property

@@ -11,6 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import XenAPI
+
 from testbed.errors import TestbedError
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return int(options.work(options))
-    except TestbedError as error:
+    except (TestbedError, XenAPI.Failure) as error:
         print(f"testbed: {error}", file=sys.stderr)
         return COULD_NOT_RUN
     except KeyboardInterrupt:
@@ -90,9 +92,7 @@ def _run(options: argparse.Namespace) -> int:
     """A front to pytest: selection, distribution and junit are pytest's and xdist's."""
     import pytest
 
-    from testbed.kernel import choose
-
-    choose(options.kernel)  # say what is missing before workers start
+    _try_to_boot(options.kernel)
     directory = _scenario_directory()
     # pytest gives the whole file for a test id whose file exists not: check it here.
     chosen = [str(directory / name) for name in options.scenario] or [str(directory)]
@@ -117,6 +117,20 @@ def _run(options: argparse.Namespace) -> int:
     return {pytest.ExitCode.OK: PASSED, pytest.ExitCode.TESTS_FAILED: FAILED}.get(
         pytest.ExitCode(status), COULD_NOT_RUN
     )
+
+
+def _try_to_boot(kernel: str) -> None:
+    """Say once what is missing or broken, not for every scenario. Costs half a second."""
+    from testbed.kernel import choose
+    from testbed.state import StateDirectory, base
+
+    state = StateDirectory(base(), "trial")
+    trial = choose(kernel)(state, "trial", ())
+    try:
+        trial.boot()
+    finally:
+        trial.power_cut()
+        state.close()
 
 
 def _groups(directory: Path) -> str:

@@ -8,9 +8,11 @@ The toolstack runs in this process, the drivers inside the kernel: cutting the p
 drivers and devices, never the caller.
 """
 
+import itertools
 import random
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -64,6 +66,7 @@ class Host:
         self._variants = tuple(variants)
         self._seed = seed
         self._disks: list[Disk] = []
+        self._disk_numbers = itertools.count()
         self._directories: dict[str, Disk] = {}
         self._state: StateDirectory | None = None
         self._kernel: Kernel | None = None
@@ -178,7 +181,7 @@ class Host:
 
     def add_disk(self, size: int) -> Disk:
         """Hot-plug a new, empty disk of `size` bytes. Only what is written takes space."""
-        path = self.state_directory / f"disk{len(list(self.state_directory.glob('disk*')))}"
+        path = self.state_directory / f"disk{next(self._disk_numbers)}"
         create_file(path, size)
         return self._plug(path, size)
 
@@ -232,6 +235,16 @@ class Host:
         """Size in bytes and SHA-256 of everything that a block device holds."""
         result = self.kernel.call("digest", path=device)
         return int(result["size"]), str(result["sha256"])
+
+    @contextmanager
+    def programs_run(self) -> Iterator[list[str]]:
+        """Fills a list with the names of programs that are executed inside meanwhile."""
+        names: list[str] = []
+        self.kernel.call("accounting_start")
+        try:
+            yield names
+        finally:
+            names += self.kernel.call("accounting_stop")
 
     def census(self, *roots: str) -> dict[str, list[str]]:
         """Mounts, loops, nbds, device-mapper devices, processes, and files below `roots`."""

@@ -14,6 +14,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 _MEMORY = Path("/dev/shm")
@@ -41,11 +42,11 @@ class StateDirectory:
     """
 
     def __init__(self, parent: Path, name: str) -> None:
-        parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        sweep(parent)
-        self.path = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=parent))
-        self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with _exclusively(parent):
+            _sweep(parent)
+            self.path = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=parent))
+            self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self.keep = False
 
     def close(self) -> None:
@@ -59,16 +60,39 @@ class StateDirectory:
         os.close(self._lock)
         self._lock = -1
         # The last host takes the base along; it fails when others are there, and that is fine.
-        with contextlib.suppress(OSError):
+        with _exclusively(self.path.parent), contextlib.suppress(OSError):
             self.path.parent.rmdir()
+
+
+@contextlib.contextmanager
+def _exclusively(parent: Path) -> Iterator[None]:
+    """Hold the base directory, made if need be: hosts start and end side by side."""
+    while True:
+        parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            fd = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue  # the last host took it along just now
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        if os.fstat(fd).st_nlink:
+            break
+        os.close(fd)  # it was taken along while we waited
+    try:
+        yield
+    finally:
+        os.close(fd)
 
 
 def sweep(parent: Path) -> list[Path]:
     """Remove directories of processes that are gone; returns what was removed.
 
-    A directory without a lock file was made a moment ago by somebody else, or is not ours:
-    it stays. A kept one stays too, because keeping drops its lock file.
+    A directory without a lock file was kept on purpose: keeping drops the file.
     """
+    with _exclusively(parent):
+        return _sweep(parent)
+
+
+def _sweep(parent: Path) -> list[Path]:
     removed = []
     for lock in parent.glob("*/lock"):
         try:

@@ -41,9 +41,8 @@ def test_ci_run_needs_no_root(home: Path) -> None:
     """The scenarios pass for an ordinary user, and their host leaves no file behind."""
     code = home / "sr-testbed"
     checkout(code)
-    identity: dict[str, int] = {}
-    if os.getuid() == 0:
-        identity = {"user": _UID, "group": _UID}
+    user = _UID if os.getuid() == 0 else None
+    if user is not None:
         for path in (home, *home.rglob("*")):
             os.chown(path, _UID, _UID)
     environment = {
@@ -60,7 +59,8 @@ def test_ci_run_needs_no_root(home: Path) -> None:
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
-        **identity,
+        user=user,
+        group=user,
     )
     assert done.returncode == 0, done.stdout
     assert " passed" in done.stdout

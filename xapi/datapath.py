@@ -52,7 +52,7 @@ class Datapath:
         """
         with self._exclusively(vdi):
             opened = self._open.get(vdi)
-            if opened is None:
+            if opened is None or not opened.device:  # never opened, or half closed
                 device = self._attach(task, vdi, writable=writable)
                 opened = self._open[vdi] = _Open(device, writable)
             elif writable and not opened.writable:
@@ -72,12 +72,14 @@ class Datapath:
             if opened is None or user not in opened.users:
                 return
             if opened.users == {user}:
-                self._unplug(opened.device, user)
-                self._open.pop(vdi, None)
+                if opened.device:
+                    self._unplug(opened.device, user)
+                    opened.device = ""  # a second try goes on from here
                 sr_ref, sr, location = self._names(vdi)
                 with as_xenapi_errors(sr_ref, vdi):
                     self._storage.vdi_deactivate(task, sr, location)
                     self._storage.vdi_detach(task, sr, location)
+                self._open.pop(vdi, None)
             opened.users.discard(user)
 
     def forget_all(self) -> None:

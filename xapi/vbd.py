@@ -9,7 +9,7 @@ from typing import cast
 from xapi import pbd
 from xapi.datamodel_storage import VBD
 from xapi.datatypes import RecordOf, Ref
-from xapi.errors import XenAPIError, not_allowed
+from xapi.errors import XenAPIError, not_allowed, other_operation
 from xapi.generated import construct
 from xapi.message import Call, Message, Param
 from xapi.policy import Mark
@@ -45,6 +45,9 @@ def destroy(call: Call, self: str) -> str:
             uuid = db.get("VBD", self, "uuid")
             vm_uuid = db.get("VM", db.get("VBD", self, "VM"), "uuid")
             raise not_allowed(f"VBD '{uuid}' still attached to '{vm_uuid}'")
+        running: dict[str, str] = db.get("VBD", self, "current_operations")
+        for task, operation in running.items():
+            raise other_operation("VBD", self, operation, task)
         db.destroy("VBD", self)
     return ""
 

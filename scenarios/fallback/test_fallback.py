@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from scenarios.oracle import BLOCK, Model, awkward_spans, one_sector
+from scenarios.oracle import BLOCK, Model, Span, awkward_spans, full_block, one_sector
 from scenarios.plugin import RepositoryCache
 from scenarios.storage import VDI, Repository
 from testbed.sessions import close_session
@@ -16,7 +16,8 @@ def unable(
     sr: Repository, repositories: RepositoryCache, request: pytest.FixtureRequest
 ) -> Iterator[Repository]:
     """An SR of the same kind whose driver cannot revert: it says so, or it does not."""
-    yield from repositories.lend(sr.kind, variant(sr.kind, request.param))
+    with repositories.lend(sr.kind, variant(sr.kind, request.param)) as repository:
+        yield repository
 
 
 def variant(kind: str, suffix: str) -> str:
@@ -62,7 +63,7 @@ def test_the_fresh_disk_can_be_reverted_again(
     sr: Repository, repositories: RepositoryCache
 ) -> None:
     """The links that the fallback mended carry the next revert, to either snapshot."""
-    for unable in repositories.lend(sr.kind, variant(sr.kind, "nocap")):
+    with repositories.lend(sr.kind, variant(sr.kind, "nocap")) as unable:
         disk = unable.create(5 * BLOCK)
         models, snapshots = [Model(disk.size)], []
         for number in (1, 2):
@@ -83,8 +84,12 @@ def test_the_fresh_disk_can_be_reverted_again(
 
 def test_a_raw_disk(sr: Repository) -> None:
     """Raw VDIs can neither be reverted nor cloned by the driver: xapi copies the blocks."""
+    used = sr.create(8 * BLOCK, label="leaves its bytes on the medium", type="raw")
+    used.write(full_block("old"))
+    used.destroy()
     disk = sr.create(5 * BLOCK, label="raw", type="raw")
     model = Model(disk.size)
+    model.write([Span(0, sr.read_all(disk))])  # a raw volume shows what its extents held
     model.write(awkward_spans("first", disk.size))
     disk.write(awkward_spans("first", disk.size))
     # The driver has no snapshot of a raw disk either: a copy is declared to be one, with the

@@ -127,6 +127,18 @@ def test_life_goes_on(sr: Repository, vdi: VDI) -> None:
     clone.must_hold(clone_model)
 
 
+def test_no_program_is_run(sr: Repository, vdi: VDI) -> None:
+    """No python and no lvm is executed on the way of a revert: that would cost a second."""
+    vdi.write(one_sector("wanted", 0))
+    snapshot = vdi.snapshot()
+
+    with sr.host.programs_run() as programs:
+        snapshot.revert_live_disk()
+        sr.host.kernel.run(["true"])  # shows that programs are noted
+
+    assert programs == ["true"]
+
+
 def test_power_cut_after_a_revert(sr: Repository, vdi: VDI, repositories: RepositoryCache) -> None:
     """A revert that has returned is durable: the next boot finds the snapshot's content."""
     model = Model(vdi.size)

@@ -98,8 +98,12 @@ class Server:
                 self._remove_sockets()
                 return
             try:
-                answer = _exchange(control, "stop")
-                if not select.select([process], [], [], _PATIENCE)[0]:
+                hangs = False
+                try:
+                    answer = _exchange(control, "stop")
+                except TapdiskFailed as error:
+                    answer, hangs = str(error), True
+                if hangs or not _ends(process):
                     signal.pidfd_send_signal(process, signal.SIGKILL)
                     select.select([process], [], [])
             finally:
@@ -165,6 +169,11 @@ def _listener(path: str, kind: int) -> socket.socket:
         listener.bind(short)
     listener.listen(16)
     return listener
+
+
+def _ends(process: int) -> bool:
+    """Whether a process (its descriptor) ends within a minute."""
+    return bool(select.select([process], [], [], _PATIENCE)[0])
 
 
 def _peer_pid(sock: socket.socket) -> int:

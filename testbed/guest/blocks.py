@@ -69,20 +69,20 @@ def size(_blob: bytes, path: str) -> tuple[Any, bytes]:
 
 
 def copy(_blob: bytes, source: str, destination: str, length: int) -> tuple[Any, bytes]:
-    """Copy `length` bytes from one device to another, durably; zeros are not written.
+    """Copy `length` bytes from one device to another, durably.
 
-    The destination must read as zeros beforehand: it is a disk that was just created.
+    Only what differs is written: a sparse disk stays sparse. (A new disk need not read as
+    zeros: a raw volume shows what its extents held before.)
     """
-    zeros = bytes(_PIECE)
     reader = _fresh(source, os.O_RDONLY)
-    writer = os.open(destination, os.O_WRONLY | os.O_CLOEXEC)
+    writer = _fresh(destination, os.O_RDWR)
     try:
         offset = 0
         while offset < length:
             piece = os.pread(reader, min(_PIECE, length - offset), offset)
             if not piece:
                 raise OSError(5, f"ends after {offset} of {length} bytes", source)
-            if piece != zeros[: len(piece)]:
+            if piece != os.pread(writer, len(piece), offset):
                 written = 0
                 while written < len(piece):
                     written += os.pwrite(writer, memoryview(piece)[written:], offset + written)

@@ -28,8 +28,8 @@ _INDEX, _SIZE, _BLOCK_SIZE, _TIMEOUT, _SERVER_FLAGS, _SOCKETS = 1, 2, 3, 4, 5, 7
 _NESTED: Final = 0x8000
 _NLMSG_ERROR: Final = 2
 
-#: Seconds until a request to a server that hangs ends in EIO.
-REQUEST_TIMEOUT: Final = 30
+#: Seconds until a request to a server that hangs ends in EIO; longer than a pause may last.
+REQUEST_TIMEOUT: Final = 90
 
 
 class NBDRefused(OSError):

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from testbed.guest import blocks, census, linux, nbd
+from testbed.guest import accounting, blocks, census, linux, nbd
 
 #: Driver calls go here, one connection each (see testbed/guest/smserver.py).
 SM_SOCKET = "/run/testbed-sm"
@@ -69,6 +69,8 @@ def _run(_blob: bytes, argv: list[str], environment: dict[str, str]) -> tuple[An
 
 
 QUICK: dict[str, Quick] = {
+    "accounting_start": accounting.start,
+    "accounting_stop": accounting.stop,
     "attach_loop": linux.attach_loop,
     "detach_loop": linux.detach_loop,
     "load_modules": _load_modules,

@@ -65,15 +65,27 @@ class Bell:
     def __init__(self, read: int, write: int) -> None:
         self.read = read
         self._write = write
+        self._ringing = threading.Lock()
         self._poll = select.poll()
         self._poll.register(read, select.POLLIN)
 
     def ring(self) -> None:
-        """Wake the peer. Raises PeerGone when nobody listens any more."""
-        try:
-            os.write(self._write, b"!")
-        except OSError as error:
-            raise PeerGone("the doorbell line is closed") from error
+        """Wake the peer. Raises PeerGone when nobody listens any more, or after `hang_up`."""
+        with self._ringing:
+            try:
+                os.write(self._write, b"!")
+            except OSError as error:
+                raise PeerGone("the doorbell line is closed") from error
+
+    def hang_up(self) -> None:
+        """Close the ringing end: the peer sees the end of its input.
+
+        Under the lock, because a number that was closed may name another file a moment later.
+        """
+        with self._ringing:
+            if self._write >= 0:
+                os.close(self._write)
+                self._write = -1
 
     def wait(self, timeout_ms: int) -> None:
         """Sleep until the peer rings or the timeout is over. Raises PeerGone on hang-up."""

@@ -80,7 +80,12 @@ def serve(listener: socket.socket, variants: list[str]) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the children
     while True:
         connection, _ = listener.accept()
-        if fork() == 0:
+        try:
+            child = fork()
+        except OSError:  # no memory for one more: this call fails, the next one may not
+            connection.close()
+            continue
+        if child == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             listener.close()
             try:

@@ -39,7 +39,9 @@ class Worker:
         self.call = 0
         if fork() == 0:
             try:
-                self._socket.close()
+                # Nothing of the agent's: a shell hangs up when its last descriptor closes.
+                os.closerange(3, theirs.fileno())
+                os.closerange(theirs.fileno() + 1, 1 << 16)
                 _serve(theirs)
             finally:
                 os._exit(0)

@@ -79,7 +79,7 @@ class UmlKernel(Kernel):
         self._process: KernelProcess | None = None
         self._channel: Channel | None = None
         self._memory_state: StateDirectory | None = None
-        self._bells: list[int] = []
+        self._bells: list[Bell] = []
 
     @classmethod
     def missing(cls) -> str:
@@ -158,19 +158,17 @@ class UmlKernel(Kernel):
         self._clean_up()
 
     def _hang_up(self) -> None:
-        for fd in self._bells[1::2]:  # the ends that ring the guest
-            with contextlib.suppress(OSError):
-                os.close(fd)
-        self._bells = self._bells[0::2]
+        for bell in self._bells:
+            bell.hang_up()
 
     def _clean_up(self) -> None:
         if self._process is not None:
             self._process.kill()
         if self._channel is not None:
             self._channel.close()
-        for fd in self._bells:
-            with contextlib.suppress(OSError):
-                os.close(fd)
+        self._hang_up()
+        for bell in self._bells:
+            os.close(bell.read)
         self._bells = []
         if self._memory_state is not None:
             self._memory_state.close()
@@ -251,8 +249,9 @@ class UmlKernel(Kernel):
         """A doorbell line: our end, and the descriptors that the guest's serial line uses."""
         inside_read, our_write = os.pipe()
         our_read, inside_write = os.pipe()
-        self._bells += [our_read, our_write]
-        return Bell(our_read, our_write), (inside_read, inside_write)
+        bell = Bell(our_read, our_write)
+        self._bells.append(bell)
+        return bell, (inside_read, inside_write)
 
     def _write_start_script(self) -> None:
         modules = [

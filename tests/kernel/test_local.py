@@ -32,7 +32,7 @@ def test_a_revert_on_the_machine_s_own_kernel(kind: str) -> None:
         guest.boot()
         before = guest.call("census", roots=["/tmp", "/dev/shm"])
         argv = ["-m", "testbed", "run", "-n", "1", "--kernel", "local", "--sr", kind]
-        output = python(guest, *argv, "revert/test_identity.py", "-k", "vbds")
+        output = python(guest, *argv, "revert/test_revert.py", "-k", "identity")
         assert "1 passed" in output
         assert guest.call("census", roots=["/tmp", "/dev/shm"]) == before
     finally:
