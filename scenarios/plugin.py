@@ -13,9 +13,10 @@ imported where it is used: other test suites load this module too.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -55,41 +56,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Check the kinds before anything boots."""
-    kinds = config.getoption("--sr") or []
-    if not kinds:
-        return
-    from testbed.provision import RECIPES
+    """Check the kinds before anything boots, and make the fixture for them."""
+    kinds = config.getoption("--sr") or DEFAULT_KINDS
+    if kinds is not DEFAULT_KINDS:
+        from testbed.provision import RECIPES
 
-    for kind in kinds:
-        if kind not in RECIPES:
-            known = ", ".join(RECIPES)
-            raise pytest.UsageError(f"--sr {kind}: no such SR kind; there are: {known}")
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One run per SR kind."""
-    if "sr" in metafunc.fixturenames:
-        kinds = metafunc.config.getoption("--sr") or DEFAULT_KINDS
-        metafunc.parametrize("sr", dict.fromkeys(kinds), indirect=True)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Note on each scenario what a reader calls it: for the table and the junit file."""
-    for item in items:
-        parameters = (
-            dict(item.callspec.params)
-            if isinstance(item, pytest.Function) and hasattr(item, "callspec")
-            else {}
-        )
-        kind = parameters.pop("sr", "")
-        words = [item.name.partition("[")[0].removeprefix("test_").replace("_", " ")]
-        words += [str(value) for value in parameters.values()]
-        item.user_properties += [
-            ("group", item.path.parent.name),
-            ("title", " ".join(words)),
-            ("sr", kind),
-        ]
+        for kind in kinds:
+            if kind not in RECIPES:
+                known = ", ".join(RECIPES)
+                raise pytest.UsageError(f"--sr {kind}: no such SR kind; there are: {known}")
+    config.pluginmanager.register(_sr_fixture(kinds), "sr-testbed-fixtures")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -184,11 +160,22 @@ class RepositoryCache:
         return self._made[key]
 
 
-@pytest.fixture
-def sr(request: pytest.FixtureRequest, repositories: RepositoryCache) -> Iterator[Repository]:
-    """An empty SR of the kind that the scenario runs on."""
-    with repositories.lend(request.param) as repository:
-        yield repository
+def _sr_fixture(kinds: Sequence[str]) -> ModuleType:
+    """The fixture `sr`, with the kinds of this run for parameters.
+
+    In a plugin of its own, so that a test suite that has an `sr` of another meaning, and this
+    plugin installed, keeps its own.
+    """
+
+    @pytest.fixture(params=list(dict.fromkeys(kinds)))
+    def sr(request: pytest.FixtureRequest, repositories: RepositoryCache) -> Iterator[Repository]:
+        """An SR of the kind that the scenario runs on, without a visible disk."""
+        with repositories.lend(request.param) as repository:
+            yield repository
+
+    module = ModuleType("sr_testbed_fixtures", "See scenarios/plugin.py.")
+    module.__dict__["sr"] = sr
+    return module
 
 
 def footprint(host: Host) -> set[tuple[str, str]]:

@@ -61,7 +61,7 @@ class Results:
 
 
 def described(report: pytest.TestReport) -> tuple[str, str, str]:
-    """Group, title and SR kind of a scenario, as scenarios/plugin.py noted them."""
+    """Group, title and SR kind of a scenario, as `pytest_collection_modifyitems` noted them."""
     noted = dict(report.user_properties)
     return str(noted["group"]), str(noted["title"]), str(noted["sr"])
 
@@ -170,6 +170,24 @@ class Reporter:
         words = [f"{counts[outcome]} {outcome}" for outcome in _RANK if counts.get(outcome)]
         seconds = time.monotonic() - self._started
         return f"{', '.join(words) or 'nothing ran'} in {seconds:.1f} s"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Note on each scenario what a reader calls it: for the table and the junit file."""
+    for item in items:
+        parameters = (
+            dict(item.callspec.params)
+            if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+            else {}
+        )
+        kind = parameters.pop("sr", "")
+        words = [item.name.partition("[")[0].removeprefix("test_").replace("_", " ")]
+        words += [str(value) for value in parameters.values()]
+        item.user_properties += [
+            ("group", item.path.parent.name),
+            ("title", " ".join(words)),
+            ("sr", kind),
+        ]
 
 
 @pytest.hookimpl(trylast=True)
