@@ -234,8 +234,12 @@ class Agent:
 def main(config: dict[str, Any], link: Link, *, started: float) -> None:
     """Prepare the guest, say hello, serve. Never returns normally: raises PeerGone."""
     setup.prepare(config)
-    # Code below a directory that is hidden now stays reachable by its other name.
+    # Code below a directory that is hidden now stays reachable by its other name: what is
+    # imported from here on, and from packages that are imported already.
     sys.path[:] = [setup.HOST_ROOT + entry for entry in sys.path]
+    for name in ("testbed", "testbed.guest", "srs"):
+        package = sys.modules[name]
+        package.__path__ = [setup.HOST_ROOT + entry for entry in package.__path__]
     agent = Agent(link)
     agent.serve_xapi()
     ops.start_driver_server(config["variants"])

@@ -13,6 +13,10 @@ for place in "" /run/host; do
     echo changed > "$place{path}/existing" 2>/dev/null
     rm -f "$place{path}/removable" 2>/dev/null
     mkdir "$place{path}/directory" 2>/dev/null
+    truncate -s 0 "$place{path}/existing" 2>/dev/null
+    chmod 0777 "$place{path}/existing" 2>/dev/null
+    chown 12345 "$place{path}/existing" 2>/dev/null
+    touch -d 2001-01-01 "$place{path}/existing" 2>/dev/null
 done
 mkdir -p /run/second
 mount -t hostfs -o {path} none /run/second && touch /run/second/created 2>/dev/null
@@ -25,10 +29,14 @@ def test_root_inside_cannot_write_outside(guest: UmlKernel, tmp_path: Path) -> N
     """Root there, and perhaps root here, after it made its root file system writable."""
     (tmp_path / "existing").write_text("as it was\n")
     (tmp_path / "removable").write_text("still here\n")
+    before = (tmp_path / "existing").stat()
     done = guest.run(["sh", "-c", _TRY.format(path=tmp_path)])
     assert done.stdout == "as it was\n0\n"
     assert sorted(os.listdir(tmp_path)) == ["existing", "removable"]
     assert (tmp_path / "existing").read_text() == "as it was\n"
+    after = (tmp_path / "existing").stat()
+    for what in ("st_mode", "st_uid", "st_gid", "st_size", "st_mtime_ns"):
+        assert getattr(after, what) == getattr(before, what), what
 
 
 def test_the_state_directory_is_the_exception(guest: UmlKernel) -> None:
