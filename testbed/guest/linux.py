@@ -14,6 +14,7 @@ from typing import Final
 
 MS_RDONLY: Final = 1
 MS_BIND: Final = 4096
+MS_MOVE: Final = 8192
 MS_REC: Final = 16384
 MS_PRIVATE: Final = 1 << 18
 MNT_DETACH: Final = 2

@@ -76,11 +76,12 @@ def mount_all(*, own_kernel: bool) -> None:
         os.makedirs("/dev/pts", exist_ok=True)
         linux.mount("tmpfs", "/dev/shm", "tmpfs", 0, "size=50%")
         linux.mount("devpts", "/dev/pts", "devpts", 0, "ptmxmode=0666")
+    # Before /run and /tmp are hidden: code that is imported later may live below them. A
+    # machine's own root has other file systems mounted on it, and disks lie on one of them.
+    linux.mount("/", "/mnt", None, linux.MS_BIND | (0 if own_kernel else linux.MS_REC))
     linux.mount("tmpfs", "/run", "tmpfs", 0, "size=50%,mode=755")
     os.mkdir(HOST_ROOT)
-    # Before /tmp is hidden: code that is imported later may live below it. A machine's own
-    # root has other file systems mounted on it, and disks lie on one of them.
-    linux.mount("/", HOST_ROOT, None, linux.MS_BIND | (0 if own_kernel else linux.MS_REC))
+    linux.mount("/mnt", HOST_ROOT, None, linux.MS_MOVE)
     for directory in ("/tmp", "/var/lib", "/mnt"):
         linux.mount("tmpfs", directory, "tmpfs", 0, "size=50%,mode=1777")
     for directory in (

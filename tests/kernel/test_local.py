@@ -9,10 +9,16 @@ from pathlib import Path
 import pytest
 
 from testbed.guest.setup import HOST_ROOT
+from testbed.kernel.guestconfig import ROOT
 from testbed.kernel.uml import UmlKernel
 from testbed.state import StateDirectory, base
 
-_INSIDE = {"PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "120"}
+#: A checkout below /tmp is hidden in there, and has another name.
+_INSIDE = {
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONPATH": f"{HOST_ROOT}{ROOT}",
+    "COLUMNS": "120",
+}
 
 
 def python(guest: UmlKernel, *arguments: str) -> str:
