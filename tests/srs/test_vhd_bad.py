@@ -6,6 +6,7 @@ import resource
 import signal
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -243,57 +244,53 @@ def test_max_size_refused(disk: Path, limit: int) -> None:
     assert not new.exists()
 
 
-@pytest.fixture
-def limit_files() -> Iterator[Callable[[int], None]]:
-    """Let this process write no file beyond a length: a full file system without one."""
+@contextmanager
+def file_limit(length: int) -> Iterator[None]:
+    """Let this process write no file beyond a length: a full file system without one.
+
+    Only inside a test, never around it: pytest writes its progress, and that may be a file.
+    """
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    yield lambda length: resource.setrlimit(
-        resource.RLIMIT_FSIZE, (length if length else old[0], old[1])
-    )
-    resource.setrlimit(resource.RLIMIT_FSIZE, old)
-    signal.signal(signal.SIGXFSZ, handler)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (length, old[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_disk_that_cannot_be_finished_leaves_no_file(
-    disk: Path, limit_files: Callable[[int], None]
-) -> None:
+def test_disk_that_cannot_be_finished_leaves_no_file(disk: Path) -> None:
     new = disk.with_name("new.vhd")
-    limit_files(3000)
     makers: list[Callable[[], None]] = [
         lambda: vhd.create(new, 4 * MIB),
         lambda: vhd.snapshot(new, disk),
     ]
     for make in makers:
-        with pytest.raises(vhd.StorageFailed) as caught:
+        with file_limit(3000), pytest.raises(vhd.StorageFailed) as caught:
             make()
         assert caught.value.errno == errno.EFBIG
         assert not new.exists()
 
 
-def test_block_that_cannot_be_written_stays_unallocated(
-    disk: Path, limit_files: Callable[[int], None]
-) -> None:
+def test_block_that_cannot_be_written_stays_unallocated(disk: Path) -> None:
     with vhd.open_chain(disk, writable=True) as chain:
-        limit_files(disk.stat().st_size)
-        with pytest.raises(vhd.StorageFailed):
-            chain.write(2 * MIB, b"n" * (2 * MIB))
-        assert chain.read(2 * MIB, 512) == bytes(512)
-        chain.write(512, b"m" * 512)
-        limit_files(0)
+        with file_limit(disk.stat().st_size):
+            with pytest.raises(vhd.StorageFailed):
+                chain.write(2 * MIB, b"n" * (2 * MIB))
+            assert chain.read(2 * MIB, 512) == bytes(512)
+            chain.write(512, b"m" * 512)
     with vhd.open_chain(disk) as chain:
         assert chain.read(0, 1536) == b"l" * 512 + b"m" * 512 + b"p" * 512
         assert chain.read(2 * MIB, 2 * MIB) == bytes(2 * MIB)
 
 
-def test_flush_can_be_tried_again(disk: Path, limit_files: Callable[[int], None]) -> None:
+def test_flush_can_be_tried_again(disk: Path) -> None:
     """The bitmap of the new block did not fit any more; after making room it does."""
     with vhd.open_chain(disk, writable=True) as chain:
         chain.write(2 * MIB, b"n" * 512)
-        limit_files(disk.stat().st_size - 1024)
-        with pytest.raises(vhd.StorageFailed):
+        with file_limit(disk.stat().st_size - 1024), pytest.raises(vhd.StorageFailed):
             chain.flush()
-        limit_files(0)
         chain.flush()
         with vhd.open_chain(disk) as reader:
             assert reader.read(2 * MIB, 1024) == b"n" * 512 + bytes(512)
