@@ -274,12 +274,11 @@ def test_disk_that_cannot_be_finished_leaves_no_file(disk: Path) -> None:
 
 
 def test_block_that_cannot_be_written_stays_unallocated(disk: Path) -> None:
-    with vhd.open_chain(disk, writable=True) as chain:
-        with file_limit(disk.stat().st_size):
-            with pytest.raises(vhd.StorageFailed):
-                chain.write(2 * MIB, b"n" * (2 * MIB))
-            assert chain.read(2 * MIB, 512) == bytes(512)
-            chain.write(512, b"m" * 512)
+    with vhd.open_chain(disk, writable=True) as chain, file_limit(disk.stat().st_size):
+        with pytest.raises(vhd.StorageFailed):
+            chain.write(2 * MIB, b"n" * (2 * MIB))
+        assert chain.read(2 * MIB, 512) == bytes(512)
+        chain.write(512, b"m" * 512)
     with vhd.open_chain(disk) as chain:
         assert chain.read(0, 1536) == b"l" * 512 + b"m" * 512 + b"p" * 512
         assert chain.read(2 * MIB, 2 * MIB) == bytes(2 * MIB)
