@@ -52,8 +52,7 @@ def _answer(body: bytes) -> bytes:
 
 
 def _child(connection: socket.socket) -> None:
-    # Even the reading is done here, not in the server: a process that forks loses its pages
-    # to copy-on-write, and would pay for them again after every fork.
+    # Even the reading is done here: a client that stops halfway must not hold up the server.
     try:
         answer = _answer(_receive(connection))
     except BaseException as error:
