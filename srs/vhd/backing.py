@@ -8,7 +8,7 @@ from types import TracebackType
 
 from srs.vhd.errors import NoSpace, ReadOnly, StorageFailed, Truncated, VHDError
 
-ZEROS = bytes(64 << 10)
+ZEROS = memoryview(bytes(64 << 10))
 _IOV_MAX = 1024
 
 AnyPath = str | os.PathLike[str]
@@ -161,6 +161,9 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
 
 def _batches(buffers: Sequence[memoryview]) -> Iterator[list[memoryview]]:
     """As many buffers as one system call takes, again and again."""
+    if len(buffers) <= _IOV_MAX:
+        yield list(buffers)
+        return
     for at in range(0, len(buffers), _IOV_MAX):
         yield list(buffers[at : at + _IOV_MAX])
 

@@ -4,7 +4,6 @@ Bit 4095 is sector 0, the way a block's bitmap of 512 bytes reads as one big-end
 union, difference and "is anything left" are single operations on the whole block.
 """
 
-import re
 from collections.abc import Iterator
 
 from srs.vhd.format import BLOCK_SECTORS, SECTOR
@@ -12,8 +11,6 @@ from srs.vhd.format import BLOCK_SECTORS, SECTOR
 BITMAP_BYTES = BLOCK_SECTORS // 8
 FULL = (1 << BLOCK_SECTORS) - 1
 """Every sector of a block."""
-
-_ONES = re.compile("1+")
 
 
 def span(first: int, stop: int) -> int:
@@ -31,8 +28,13 @@ def runs(bits: int) -> Iterator[tuple[int, int]]:
         # One run is by far the most frequent set, and needs no text.
         yield first, stop
         return
-    for match in _ONES.finditer(f"{bits:0{BLOCK_SECTORS}b}"):
-        yield match.span()
+    text = f"{bits:0{BLOCK_SECTORS}b}"
+    while first >= 0:
+        stop = text.find("0", first)
+        if stop < 0:
+            stop = BLOCK_SECTORS
+        yield first, stop
+        first = text.find("1", stop)
 
 
 def from_bytes(raw: bytes | bytearray) -> int:
