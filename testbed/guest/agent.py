@@ -5,19 +5,17 @@ that may block on a device is done by a worker process, because a loop stuck in 
 could not even report it. Streams carry drivers' connections to the xapi outside.
 """
 
-import contextlib
 import os
-import select
 import socket
-import stat
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 from testbed.guest import linux, ops, setup
 from testbed.guest.frames import Decoder, Kind, Link, describe, died, pack, pack_body, unpack_body
+from testbed.guest.loop import Loop
 from testbed.guest.ring import PeerGone
+from testbed.guest.streams import Streams
 from testbed.guest.workers import Worker
 
 XAPI_SOCKET = "/var/lib/xcp/xapi"
@@ -31,35 +29,21 @@ class Agent:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._decoder = Decoder()
-        self._poll = select.poll()
-        self._handlers: dict[int, Callable[[], None]] = {}
-        self._streams: dict[int, int] = {}  # stream id -> descriptor
-        self._half_closed: set[int] = set()
+        self._loop = Loop()
+        self._streams = Streams(self._loop, link.send)
         self._workers: list[Worker] = []
-        self._next_stream = 1
-        self._poll.register(link.fileno(), select.POLLIN)
-
-    def watch(self, fd: int, handler: Callable[[], None]) -> None:
-        """Call `handler` whenever `fd` has input or ended."""
-        self._handlers[fd] = handler
-        self._poll.register(fd, select.POLLIN)
-
-    def _unwatch(self, fd: int) -> None:
-        del self._handlers[fd]
-        self._poll.unregister(fd)
 
     def run(self) -> None:
         """Until PeerGone."""
+        bell = self._link.fileno()
+        self._loop.watch(bell, lambda: None)
         while True:
-            sleeps = self._link.doze()
-            ready = self._poll.poll(_POLL_MS if sleeps else 0)
-            self._link.wake(rung=any(fd == self._link.fileno() for fd, _ in ready))
+            ready = self._loop.wait(_POLL_MS if self._link.doze() else 0)
+            self._link.wake(rung=any(fd == bell for fd, _ in ready))
+            # Before the calls: they may close descriptors, and open others of the same number.
+            self._loop.handle(ready)
             for frame in self._decoder.feed(self._link.receive()):
                 self._dispatch(frame.kind, frame.id, frame.body)
-            for fd, _ in ready:
-                handler = self._handlers.get(fd)
-                if handler is not None:
-                    handler()
             self._reap()
 
     def reply(self, kind: int, id_: int, document: Any, blob: bytes = b"") -> None:
@@ -76,9 +60,9 @@ class Agent:
             except Exception as error:
                 self.reply(Kind.FAULT, id_, describe(error))
         elif kind == Kind.DATA:
-            self._to_stream(id_, body)
+            self._streams.deliver(id_, body)
         elif kind == Kind.CLOSE:
-            self._outside_is_done(id_)
+            self._streams.end(id_)
 
     def _call(self, id_: int, name: str, args: dict[str, Any], blob: bytes, body: bytes) -> None:
         if name == "sm":
@@ -98,14 +82,14 @@ class Agent:
         if worker is None:
             worker = Worker()
             self._workers.append(worker)
-            self.watch(worker.fileno(), lambda: self._from_worker(worker))
+            self._loop.watch(worker.fileno(), lambda: self._from_worker(worker))
         worker.begin(id_, body)
 
     def _from_worker(self, worker: Worker) -> None:
         frames = worker.collect()
         if frames is None:
             self._workers.remove(worker)
-            self._unwatch(worker.fileno())
+            self._loop.watch(worker.fileno())
             worker.close()
             self.reply(Kind.FAULT, worker.call, died("its worker"))
             return
@@ -130,14 +114,14 @@ class Agent:
             if data:
                 answer.extend(data)
                 return
-            self._unwatch(fd)
+            self._loop.watch(fd)
             os.close(fd)
             if answer:
                 self._link.send(pack(answer[0], id_, bytes(answer[1:])))
             else:
                 self.reply(Kind.FAULT, id_, died("the driver's process"))
 
-        self.watch(fd, more)
+        self._loop.watch(fd, more)
 
     # --- streams -------------------------------------------------------------------------
 
@@ -149,62 +133,9 @@ class Agent:
 
         def accept() -> None:
             connection, _ = listener.accept()
-            self._open_stream(connection.detach(), b"xapi")
+            self._streams.open(connection.detach(), b"xapi")
 
-        self.watch(listener.fileno(), accept)
-
-    def _open_stream(self, fd: int, service: bytes) -> int:
-        id_ = self._next_stream
-        self._next_stream += 1
-        self._streams[id_] = fd
-        self._link.send(pack(Kind.OPEN, id_, service))
-
-        def more() -> None:
-            try:
-                data = os.read(fd, _CHUNK)
-            except OSError:
-                data = b""  # a terminal whose last process is gone answers EIO
-            if data:
-                self._link.send(pack(Kind.DATA, id_, data))
-                return
-            self._link.send(pack(Kind.CLOSE, id_))
-            self._unwatch(fd)
-            self._close_half(id_)
-
-        self.watch(fd, more)
-        return id_
-
-    def _to_stream(self, id_: int, data: bytes) -> None:
-        fd = self._streams.get(id_)
-        view = memoryview(data)
-        while fd is not None and view:
-            try:
-                view = view[os.write(fd, view) :]
-            except OSError:
-                return  # nobody reads any more; the end of input will say so to the host
-
-    def _outside_is_done(self, id_: int) -> None:
-        fd = self._streams.get(id_)
-        if fd is None:
-            return
-        if stat.S_ISSOCK(os.fstat(fd).st_mode):
-            # Its other end may be closed already.
-            with socket.socket(fileno=os.dup(fd)) as sock, contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_WR)
-        elif fd in self._handlers:
-            # A terminal has no half to close: hang up.
-            self._link.send(pack(Kind.CLOSE, id_))
-            self._unwatch(fd)
-            self._close_half(id_)
-        self._close_half(id_)
-
-    def _close_half(self, id_: int) -> None:
-        """A stream is over when both sides said that they send no more."""
-        if id_ in self._half_closed:
-            self._half_closed.remove(id_)
-            os.close(self._streams.pop(id_))
-        else:
-            self._half_closed.add(id_)
+        self._loop.watch(listener.fileno(), accept)
 
     def _open_shell(self, argv: list[str], rows: int, columns: int) -> int:
         """A process on a terminal of its own; returns the stream that carries it."""
@@ -219,7 +150,7 @@ class Agent:
             os.environ["TERM"] = "xterm-256color"
             os.execvp(argv[0], argv)
         fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-        return self._open_stream(fd, b"shell")
+        return self._streams.open(fd, b"shell")
 
     @staticmethod
     def _reap() -> None:

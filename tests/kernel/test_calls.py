@@ -1,5 +1,6 @@
 """Talking to a guest: calls, bytes, streams."""
 
+import hashlib
 import os
 import socket
 import threading
@@ -9,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from testbed.errors import GuestFault
+from testbed.guest.streams import BACKLOG
 from testbed.kernel.uml import UmlKernel
+
+_MANY_KEYS = b"key\n" * (1 << 18)
 
 _CALLS_HOME = """
 import socket
@@ -101,3 +105,40 @@ def test_a_terminal_inside(guest: UmlKernel) -> None:
     assert ended.wait(30)
     assert b"24 132" in text
     assert b"/dev/pts/" in text
+
+
+def test_a_program_that_reads_no_keys_holds_nobody_up(guest: UmlKernel) -> None:
+    """More keys than a terminal holds: calls are answered meanwhile, and no key is lost."""
+    text, asleep, ended = bytearray(), threading.Event(), threading.Event()
+
+    def receive(data: bytes) -> None:
+        text.extend(data)
+        if b"asleep" in text:
+            asleep.set()
+        if not data:
+            ended.set()
+
+    keys = os.urandom(200_000).hex().encode()
+    guest.run(["mkfifo", "/run/gate"])
+    script = f"stty raw -echo; echo asleep; cat /run/gate; head -c {len(keys)} | sha256sum"
+    stream = guest.open_shell(["/bin/sh", "-c", script], (24, 80), receive)
+    assert asleep.wait(30)
+    guest.channel.send_to_stream(stream, keys)
+    guest.call("make_directory", path="/run/still-there", timeout=30)
+    guest.run(["sh", "-c", "echo awake > /run/gate"])
+    assert ended.wait(30)
+    assert hashlib.sha256(keys).hexdigest().encode() in text
+    guest.run(["rm", "/run/gate"])
+
+
+def test_keys_that_nobody_will_ever_read_end_their_terminal(guest: UmlKernel) -> None:
+    ended = threading.Event()
+    stream = guest.open_shell(
+        ["/bin/sh", "-c", "stty raw -echo; echo asleep; exec sleep 1000"],
+        (24, 80),
+        lambda data: None if data else ended.set(),
+    )
+    for _ in range(BACKLOG // len(_MANY_KEYS) + 2):
+        guest.channel.send_to_stream(stream, _MANY_KEYS)
+    assert ended.wait(60)
+    assert guest.run(["true"]).returncode == 0
