@@ -9,22 +9,33 @@ from __future__ import annotations
 from typing import Final
 
 from xapi import datamodel_host as host
+from xapi import datamodel_network as network
+from xapi import datamodel_session as session
 from xapi import datamodel_storage as storage
+from xapi import datamodel_vm as vm
 from xapi.fields import Class
 
 CLASSES: Final[dict[str, Class]] = {
     cls.name: cls
     for cls in (
-        host.SESSION,
-        host.TASK,
+        session.SESSION,
+        session.TASK,
+        session.MESSAGE,
+        session.SECRET,
         host.POOL,
         host.HOST,
-        host.VM,
-        host.MESSAGE,
+        host.HOST_METRICS,
         storage.SR,
         storage.PBD,
         storage.SM,
         storage.VDI,
         storage.VBD,
+        vm.VM,
+        vm.VM_METRICS,
+        vm.VM_GUEST_METRICS,
+        vm.CONSOLE,
+        network.NETWORK,
+        network.VIF,
+        network.PIF,
     )
 }

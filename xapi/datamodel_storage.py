@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from xapi.datatypes import NULL, STRING_MAP, STRINGS, Basic, Enumeration, MapOf, Ref, words
+from xapi.datatypes import NULL, STRING_MAP, STRINGS, Basic, Enumeration, MapOf, Ref, SetOf, words
 from xapi.fields import (
     UUID,
     Class,
@@ -116,7 +116,7 @@ VDI: Final = Class(
         *operations(VDI_OPERATIONS),
         static("SR", Ref("SR")),
         inverse("VBDs", "VBD", "VDI"),
-        server("crash_dumps", STRINGS),
+        server("crash_dumps", SetOf(Ref("crashdump"))),
         static("virtual_size", Basic.INT),
         server("physical_utilisation", Basic.INT),
         static("type", VDI_TYPE),

@@ -10,11 +10,16 @@ Who may write a field is its qualifier (the words of the XenAPI reference):
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Final
 
-from xapi.datatypes import Basic, MapOf, Ref, SetOf, Type, Value, empty
+from xapi.datatypes import Basic, MapOf, Ref, SetOf, Type, Value, empty, words
+
+#: Prefixes of field names that are namespaces in the XenAPI's data model.
+_NAMESPACE: Final = re.compile("(name|memory|VCPUs|actions|PV(?!_drivers)|HVM|API_version|qos)_")
 
 
 class Qualifier(Enum):
@@ -40,6 +45,7 @@ class Field:
     `inverse` = (class, field): not stored, but the set of the objects of that class whose
     field refers to this object. `computed`: not stored, the operation policy works it out.
     `custom_setter`: clients may set it, by a message that does more than write the field.
+    `generated_setter`: a StaticRO field whose mutators are generated like those of a RW one.
     """
 
     name: str
@@ -49,6 +55,7 @@ class Field:
     inverse: tuple[str, str] | None = None
     computed: bool = False
     custom_setter: bool = False
+    generated_setter: bool = False
 
     @property
     def stored(self) -> bool:
@@ -68,21 +75,40 @@ class Field:
     @property
     def settable(self) -> bool:
         """Whether any client may set it."""
-        return self.custom_setter or self.qualifier is Qualifier.RW
+        return self.custom_setter or self.mutable
+
+    @property
+    def mutable(self) -> bool:
+        """Whether set_*, add_to_* and their kin are generated."""
+        return self.generated_setter or self.qualifier is Qualifier.RW
 
     @property
     def constructed(self) -> bool:
         """Whether a constructor takes it from the client's struct."""
         return self.qualifier in (Qualifier.STATIC_RO, Qualifier.RW)
 
+    @property
+    def column(self) -> str:
+        """The name in queries and in VM.snapshot_metadata: a namespace ends in two underscores."""
+        return _NAMESPACE.sub(r"\1__", self.name, count=1)
+
 
 @dataclass(frozen=True, slots=True)
 class Class:
-    """One class. `listed`: its objects can be enumerated (get_all and its kin)."""
+    """One class.
+
+    `listed`: its objects can be enumerated (get_all and its kin).
+    `constructed`: `create` and `destroy` are generated.
+    `evented`: clients can watch its objects.
+    `durable`: its objects survive the server.
+    """
 
     name: str
     fields: tuple[Field, ...]
     listed: bool = True
+    constructed: bool = False
+    evented: bool = True
+    durable: bool = True
     by_name: dict[str, Field] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -100,9 +126,17 @@ def static(
     default: Value | _Required = REQUIRED,
     *,
     custom_setter: bool = False,
+    generated_setter: bool = False,
 ) -> Field:
     """A StaticRO field; without a default the constructor needs it."""
-    return Field(name, type_, Qualifier.STATIC_RO, default, custom_setter=custom_setter)
+    return Field(
+        name,
+        type_,
+        Qualifier.STATIC_RO,
+        default,
+        custom_setter=custom_setter,
+        generated_setter=generated_setter,
+    )
 
 
 def renamable() -> tuple[Field, Field]:
@@ -126,6 +160,11 @@ def writable(name: str, type_: Type, default: Value | _Required = REQUIRED) -> F
 def internal(name: str, type_: Type) -> Field:
     """A field that only the server sees."""
     return Field(name, type_, Qualifier.INTERNAL, empty(type_))
+
+
+def each(names: str, make: Callable[[str], Field]) -> tuple[Field, ...]:
+    """Fields that differ by nothing but their names."""
+    return tuple(make(name) for name in words(names))
 
 
 def inverse(name: str, cls: str, ref_field: str) -> Field:

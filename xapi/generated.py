@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from xapi.datatypes import Basic, MapOf, Record, Ref, SetOf, Value
+from xapi.datatypes import Basic, MapOf, Record, RecordOf, Ref, SetOf, Value
 from xapi.errors import XenAPIError, internal_error
-from xapi.fields import Class, Field, Qualifier
+from xapi.fields import Class, Field
 from xapi.message import Call, Message, Param
 from xapi.query import compile_query
 from xapi.toolstack import Toolstack
@@ -20,10 +20,13 @@ def messages(cls: Class) -> Iterator[Message]:
     self = Param("self", Ref(cls.name))
     for field in cls.public:
         yield Message(f"{cls.name}.get_{field.name}", _getter(cls, field), (self,))
-        if field.qualifier is Qualifier.RW:
+        if field.mutable:
             yield from _mutators(cls, field, self)
     yield Message(f"{cls.name}.get_record", _get_record(cls), (self,))
     yield Message(f"{cls.name}.get_by_uuid", _get_by_uuid(cls), (Param("uuid", Basic.STRING),))
+    if cls.constructed:
+        yield Message(f"{cls.name}.create", _create(cls), (Param("record", RecordOf(cls.name)),))
+        yield Message(f"{cls.name}.destroy", _destroy(cls), (self,))
     if not cls.listed:
         return
     yield Message(f"{cls.name}.get_all", lambda call: call.xapi.db.refs(cls.name))
@@ -63,6 +66,18 @@ def _get_by_uuid(cls: Class) -> _Run:
 
 def _get_by_name_label(cls: Class) -> _Run:
     return lambda call, label: call.xapi.db.find(cls.name, name_label=label)
+
+
+def _create(cls: Class) -> _Run:
+    return lambda call, struct: call.xapi.db.create(cls.name, **construct(cls, struct))
+
+
+def _destroy(cls: Class) -> _Run:
+    def run(call: Call, self: str) -> Value:
+        call.xapi.db.destroy(cls.name, self)
+        return ""
+
+    return run
 
 
 def _get_all_records(cls: Class) -> _Run:

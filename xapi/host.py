@@ -11,34 +11,96 @@ from xapi.message import Call, Message, Param, now
 from xapi.toolstack import Toolstack
 
 _API_VERSION = (2, 23)
+_GIB = 1 << 30
+_HOST_MEMORY = 8 * _GIB
+_DOM0_MEMORY = 2 * _GIB
 
 
 def populate(db: Database, hostname: str) -> tuple[str, str, str]:
-    """The records that exist before any client comes: references of pool, host and dom0."""
+    """The records that a fresh host has, unless they are there: references of pool, host, dom0."""
     with db.transaction():
-        host = db.create(
-            "host",
-            name_label=hostname,
-            hostname=hostname,
-            address="127.0.0.1",
-            API_version_major=_API_VERSION[0],
-            API_version_minor=_API_VERSION[1],
-            API_version_vendor="XenSource",
-            enabled=True,
-            software_version={"product_brand": "sr-testbed", "hostname": hostname},
-        )
-        dom0 = db.create(
-            "VM",
-            name_label=f"Control domain on host: {hostname}",
-            power_state="Running",
-            is_control_domain=True,
-            resident_on=host,
-            affinity=host,
-            domid=0,
-        )
+        for pool in db.refs("pool"):
+            host: str = db.get("pool", pool, "master")
+            return pool, host, db.get("host", host, "control_domain")
+        host = _create_host(db, hostname)
+        dom0 = _create_dom0(db, host, hostname)
         db.put("host", host, control_domain=dom0)
-        pool = db.create("pool", master=host)
-    return pool, host, dom0
+        _create_networks(db, host)
+        return db.create("pool", master=host), host, dom0
+
+
+def _create_host(db: Database, hostname: str) -> str:
+    metrics = db.create(
+        "host_metrics",
+        memory_total=_HOST_MEMORY,
+        memory_free=_HOST_MEMORY - _DOM0_MEMORY,
+        live=True,
+        last_updated=now(),
+    )
+    return db.create(
+        "host",
+        name_label=hostname,
+        hostname=hostname,
+        address="127.0.0.1",
+        API_version_major=_API_VERSION[0],
+        API_version_minor=_API_VERSION[1],
+        API_version_vendor="XenSource",
+        enabled=True,
+        software_version={"product_brand": "sr-testbed", "hostname": hostname},
+        metrics=metrics,
+    )
+
+
+def _create_dom0(db: Database, host: str, hostname: str) -> str:
+    limits = ("memory_static_max", "memory_dynamic_max", "memory_dynamic_min", "memory_target")
+    return db.create(
+        "VM",
+        name_label=f"Control domain on host: {hostname}",
+        power_state="Running",
+        is_control_domain=True,
+        resident_on=host,
+        affinity=host,
+        domid=0,
+        domain_type="pv",
+        metrics=db.create(
+            "VM_metrics",
+            memory_actual=_DOM0_MEMORY,
+            VCPUs_number=1,
+            start_time=now(),
+            last_updated=now(),
+            current_domain_type="pv",
+        ),
+        **dict.fromkeys(limits, _DOM0_MEMORY),
+    )
+
+
+def _create_networks(db: Database, host: str) -> None:
+    """One that storage and clients come through, one between the host and its VMs."""
+    management = db.create(
+        "network", name_label="Pool-wide network associated with eth0", bridge="xenbr0"
+    )
+    db.create(
+        "network",
+        name_label="Host internal management network",
+        bridge="xenapi",
+        other_config={
+            "is_guest_installer_network": "true",
+            "is_host_internal_management_network": "true",
+        },
+    )
+    db.create(
+        "PIF",
+        device="eth0",
+        network=management,
+        host=host,
+        MAC="02:00:00:00:00:01",
+        MTU=1500,
+        physical=True,
+        management=True,
+        ip_configuration_mode="Static",
+        IP="127.0.0.1",
+        netmask="255.0.0.0",
+    )
 
 
 def restarted(xapi: Toolstack) -> None:

@@ -81,7 +81,7 @@ class Policy:
     def allowed(self, cls: str, ref: str) -> tuple[str, ...]:
         """The operations that a client could start on the object now."""
         with self._db.lock:
-            return tuple(op for op in _OFFERED[cls] if self._permits(cls, ref, op))
+            return tuple(op for op in _OFFERED.get(cls, ()) if self._permits(cls, ref, op))
 
     def close(self) -> None:
         """The server stops: nobody waits any longer."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from xapi.datamodel_host import MESSAGE_CLASS, TASK_STATUS
+from xapi.datamodel_session import MESSAGE_CLASS, TASK_STATUS
 from xapi.datatypes import STRINGS, Basic, Ref, Type, Value
 from xapi.errors import not_allowed
 from xapi.message import Call, Message, Param, now

@@ -188,7 +188,7 @@ def test_every_class_has_its_generated_messages(rig: Rig) -> None:
         for field in cls.fields:
             internal = field.qualifier is Qualifier.INTERNAL
             assert (f"{cls.name}.get_{field.name}" in methods) is not internal
-            if field.qualifier is Qualifier.RW or field.custom_setter:
+            if field.settable:
                 assert f"{cls.name}.set_{field.name}" in methods
             elif field.qualifier is Qualifier.DYNAMIC_RO and cls.name in ("pool", "host", "VM"):
                 assert f"{cls.name}.set_{field.name}" not in methods
