@@ -44,6 +44,8 @@ class HttpServer(wsgi.Server):
     ConnectionClass = _Connection
     keep_alive_conn_limit = _KEPT_ALIVE
     expiration_interval = 0.1
+    #: Until connections that are read from are closed; calls under way end all the same.
+    shutdown_timeout = 1
 
     def __init__(self, bind: tuple[str, int] | str, application: WSGIApplication) -> None:
         super().__init__(
@@ -60,10 +62,10 @@ class HttpServer(wsgi.Server):
     def _serve_one(
         self, environ: WSGIEnvironment, start_response: StartResponse
     ) -> Iterable[bytes]:
-        if self.requests.idle == 0 and self._growing.acquire(blocking=False):
-            try:
-                self.requests.grow(self._threads)
-                self._threads *= 2
-            finally:
-                self._growing.release()
+        if self.requests.idle == 0:
+            with self._growing:
+                # Who waited here may have taken the last one of those that were just added.
+                if self.requests.idle == 0:
+                    self.requests.grow(self._threads)
+                    self._threads *= 2
         return self._application(environ, start_response)
