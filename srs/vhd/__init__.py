@@ -11,6 +11,7 @@ the ``errno`` that the field's tools give. Pure standard library.
 
 from srs.vhd.build import create, snapshot
 from srs.vhd.chain import Chain, open_chain, open_raw
+from srs.vhd.coalesce import coalesce
 from srs.vhd.errors import (
     BadBlock,
     BadFooter,
@@ -18,6 +19,7 @@ from srs.vhd.errors import (
     ChainLoop,
     InvalidImage,
     NoSpace,
+    NotAnAncestor,
     NotDifferencing,
     NotSparse,
     OutOfRange,
@@ -51,6 +53,7 @@ __all__ = [
     "Info",
     "InvalidImage",
     "NoSpace",
+    "NotAnAncestor",
     "NotDifferencing",
     "NotSparse",
     "OutOfRange",
@@ -64,6 +67,7 @@ __all__ = [
     "StorageFailed",
     "Truncated",
     "VHDError",
+    "coalesce",
     "create",
     "open_chain",
     "open_raw",

@@ -1,6 +1,7 @@
 """One dynamic or differencing disk without its parents: what it is and which sectors it holds."""
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from functools import cached_property
 
 from srs.vhd import bitmap
@@ -104,6 +105,10 @@ class Image:
     def is_empty(self) -> bool:
         """True if no block is in this file."""
         return self._table.is_empty()
+
+    def blocks(self) -> Iterator[int]:
+        """The blocks in this file as of the last flush, ascending."""
+        return self._table.used()
 
     def present(self, block: int, wanted: int) -> int:
         """Those of the ``wanted`` sectors of ``block`` that this file holds."""

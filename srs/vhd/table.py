@@ -62,7 +62,12 @@ class BlockTable:
 
     def allocated(self) -> int:
         """The number of blocks in this file as of the last flush."""
-        return sum(len(part) - part.count(UNUSED) for part in self._scan())
+        return sum(len(part) - part.count(UNUSED) for _, part in self._scan())
+
+    def used(self) -> Iterator[int]:
+        """The blocks in this file as of the last flush, ascending."""
+        for first, part in self._scan():
+            yield from [block for block, entry in enumerate(part, first) if entry != UNUSED]
 
     def is_empty(self) -> bool:
         """True if no block is in this file as of the last flush."""
@@ -70,7 +75,7 @@ class BlockTable:
 
     def end(self) -> int:
         """The sector after the last block in this file, 0 if there is none."""
-        highest = (max(entry for entry in part if entry != UNUSED) for part in self._scan())
+        highest = (max(entry for entry in part if entry != UNUSED) for _, part in self._scan())
         return max(highest, default=-STRIDE_SECTORS) + STRIDE_SECTORS
 
     def store(self) -> None:
@@ -106,10 +111,13 @@ class BlockTable:
         self._pages[number] = page
         return page
 
-    def _scan(self) -> "Iterator[array[int]]":
-        """The entries on disk, part by part; parts without any block are left out."""
+    def _scan(self) -> "Iterator[tuple[int, array[int]]]":
+        """The entries on disk in parts, each with the number of its first block.
+
+        Parts without any block are left out.
+        """
         length = self._blocks * 4
         for at in range(0, length, _SCAN):
             raw = self._backing.read(self._offset + at, min(_SCAN, length - at))
             if raw != _ALL_UNUSED[: len(raw)]:
-                yield _decode(raw)
+                yield at // 4, _decode(raw)
