@@ -11,7 +11,7 @@ the ``errno`` that the field's tools give. Pure standard library.
 
 from srs.vhd.build import create, snapshot
 from srs.vhd.chain import Chain, open_chain, open_raw
-from srs.vhd.coalesce import coalesce
+from srs.vhd.check import Report, check
 from srs.vhd.errors import (
     BadBlock,
     BadFooter,
@@ -19,7 +19,6 @@ from srs.vhd.errors import (
     ChainLoop,
     InvalidImage,
     NoSpace,
-    NotAnAncestor,
     NotDifferencing,
     NotSparse,
     OutOfRange,
@@ -34,9 +33,11 @@ from srs.vhd.errors import (
     Truncated,
     VHDError,
 )
+from srs.vhd.examination import Finding
 from srs.vhd.format import BLOCK, DIFFERENCING, DYNAMIC, FIXED, MAX_SIZE, SECTOR
 from srs.vhd.info import Info, query
 from srs.vhd.modify import resize, set_hidden, set_parent, set_physical_size
+from srs.vhd.usage import Usage
 
 __all__ = [
     "BLOCK",
@@ -50,10 +51,10 @@ __all__ = [
     "BadHeader",
     "Chain",
     "ChainLoop",
+    "Finding",
     "Info",
     "InvalidImage",
     "NoSpace",
-    "NotAnAncestor",
     "NotDifferencing",
     "NotSparse",
     "OutOfRange",
@@ -63,11 +64,13 @@ __all__ = [
     "ParentPathRefused",
     "Poisoned",
     "ReadOnly",
+    "Report",
     "SizeRefused",
     "StorageFailed",
     "Truncated",
+    "Usage",
     "VHDError",
-    "coalesce",
+    "check",
     "create",
     "open_chain",
     "open_raw",

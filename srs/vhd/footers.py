@@ -5,7 +5,7 @@ final byte, which is zero. Sparse disks keep a backup at byte 0. A disk that is 
 was when the power went, has data where the primary was: then the backup speaks for it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from srs.vhd.backing import Backing
 from srs.vhd.errors import BadFooter
@@ -43,15 +43,23 @@ def find_footer(backing: Backing) -> FoundFooter:
         backup = _backup(backing)
         if backup and backup.unique_id != primary.unique_id:
             return FoundFooter(backup, None)
+        if backup and Footer.old_tap(primary.pack()):
+            primary = replace(primary, hidden=backup.hidden)
     return FoundFooter(primary, at)
 
 
 def _primary(backing: Backing, size: int) -> tuple[Footer, int]:
+    raw, at = read_primary(backing, size)
+    return Footer.unpack(raw, backing.path), at
+
+
+def read_primary(backing: Backing, size: int) -> tuple[bytes, int]:
+    """The sector where the primary footer of a file of ``size`` bytes belongs, and its place."""
     at = max(0, size - SECTOR)
     tail = backing.read(at, SECTOR)
     if size % SECTOR == SECTOR - 1:
-        return Footer.unpack(tail[1:] + b"\0", backing.path), at + 1
-    return Footer.unpack(tail, backing.path), at
+        return tail[1:] + b"\0", at + 1
+    return tail, at
 
 
 def _backup(backing: Backing) -> Footer | None:

@@ -158,8 +158,8 @@ class Footer:
             raise BadFooter(path, "no cookie")
         values = cls.LAYOUT.unpack(raw)
         cookie, features, version, data_offset, timestamp, *creator = values[:8]
-        original_size, size, _, _, _, disk_type, stored, unique_id, *rest = values[8:]
-        if stored != checksum(raw, cls.CHECKSUM_AT):
+        original_size, size, _, _, _, disk_type, _, unique_id, *rest = values[8:]
+        if not cls.sealed(raw):
             raise BadFooter(path, "wrong checksum")
         if cookie == cls.POISON:
             raise Poisoned(path)
@@ -173,6 +173,24 @@ class Footer:
             *(features, data_offset, timestamp, *creator, original_size, size, disk_type),
             *(UUID(bytes=unique_id), *rest),
         )
+
+    @classmethod
+    def sealed(cls, raw: bytes) -> bool:
+        """True if the checksum of a raw footer is right.
+
+        The first tools of XenServer changed the hidden byte without renewing the checksum, so
+        for their disks it also counts with that byte taken as zero.
+        """
+        stored = int.from_bytes(raw[cls.CHECKSUM_AT : cls.CHECKSUM_AT + 4], "big")
+        if stored == checksum(raw, cls.CHECKSUM_AT):
+            return True
+        visible = raw[:85] + b"\0" + raw[86:]
+        return cls.old_tap(raw) and stored == checksum(visible, cls.CHECKSUM_AT)
+
+    @staticmethod
+    def old_tap(raw: bytes) -> bool:
+        """True for the raw footer of tap 0.1 or 1.1, which kept "hidden" in the backup only."""
+        return raw[28:31] == CREATOR[:3] and raw[32:36] in (b"\0\0\0\1", b"\0\1\0\1")
 
     @property
     def by_tap(self) -> bool:

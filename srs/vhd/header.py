@@ -20,6 +20,9 @@ MACX, W2KU, W2RU = b"MacX", b"W2ku", b"W2ru"
 NO_LOCATOR = b"\0\0\0\0"
 PLATFORMS = (NO_LOCATOR, MACX, W2KU, W2RU, b"Mac ", b"Wi2r", b"Wi2k")
 HEADER_LENGTH = 1024
+LOCATORS_AT = 576
+"""Where the eight locators of 24 bytes begin, from the start of the header."""
+
 FIRST_TABLE = SECTOR + HEADER_LENGTH
 """Where the header of a fresh disk ends and its block table begins."""
 

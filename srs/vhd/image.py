@@ -1,5 +1,6 @@
 """One dynamic or differencing disk without its parents: what it is and which sectors it holds."""
 
+from array import array
 from collections import OrderedDict
 from collections.abc import Iterator
 from functools import cached_property
@@ -98,6 +99,14 @@ class Image:
         """The sector after everything the disk holds, where a regular file has its footer."""
         return max(-(-self.metadata_end // SECTOR), self._table.end())
 
+    def entries(self) -> "array[int]":
+        """For each block the sector of its bitmap or UNUSED, as of the last flush."""
+        return self._table.entries()
+
+    def used(self) -> Iterator[int]:
+        """The numbers of the blocks in this file as of the last flush, in ascending order."""
+        return self._table.used()
+
     def allocated(self) -> int:
         """The number of blocks in this file."""
         return self._table.allocated()
@@ -105,10 +114,6 @@ class Image:
     def is_empty(self) -> bool:
         """True if no block is in this file."""
         return self._table.is_empty()
-
-    def blocks(self) -> Iterator[int]:
-        """The blocks in this file as of the last flush, ascending."""
-        return self._table.used()
 
     def present(self, block: int, wanted: int) -> int:
         """Those of the ``wanted`` sectors of ``block`` that this file holds."""
