@@ -1,41 +1,23 @@
-"""The server: XenAPI over HTTP, on loopback and on a unix socket.
-
-Every POST is an XML-RPC call, whatever its path. A body that is no XML-RPC gets HTTP 500 and a
-line of HTML; what the XenAPI itself has to say comes with status 200, errors included.
-"""
+"""The server: a toolstack, and HTTP on loopback and on a unix socket as the way to it."""
 
 from __future__ import annotations
 
-import logging
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from cheroot import wsgi
-
-from xapi import host, sm, wire
+from xapi import host, sm
 from xapi.backend import HostBackend
 from xapi.database import Database
 from xapi.datapath import Datapath
 from xapi.dispatch import Dispatcher
-from xapi.errors import XenAPIError
+from xapi.httpd import HttpServer
 from xapi.policy import Policy
 from xapi.session import Sessions
 from xapi.smapiv1 import SMAPIv1
 from xapi.toolstack import Plugin, Toolstack
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
-
-_log = logging.getLogger(__name__)
-
-REQUEST_LIMIT = 300 * 1024
-#: To begin with, on each socket: more are added when all are busy.
-_THREADS = 4
-_MAX_CONNECTIONS = 500
-_IDLE_TIMEOUT = 300
+from xapi.web import Application
 
 
 class XapiServer:
@@ -81,11 +63,12 @@ class XapiServer:
             dom0=dom0,
         )
         dispatcher = Dispatcher(self.xapi)
-        self._tcp = _http_server((address, port), dispatcher, local=False)
+        self._tcp = HttpServer((address, port), Application(dispatcher, {}, local=False))
         self._servers = [self._tcp]
         self._unix_socket = unix_socket
         if unix_socket is not None:
-            self._servers.append(_http_server(str(unix_socket), dispatcher, local=True))
+            local = Application(dispatcher, {}, local=True)
+            self._servers.append(HttpServer(str(unix_socket), local))
         self._threads: list[threading.Thread] = []
 
     @property
@@ -126,55 +109,3 @@ class XapiServer:
     def host_restarted(self) -> None:
         """The host lost power and came back: what was plugged in on it is not any more."""
         host.restarted(self.xapi)
-
-
-def _http_server(bind: tuple[str, int] | str, dispatcher: Dispatcher, *, local: bool) -> Any:
-    application = _Application(dispatcher, local=local)
-    server = wsgi.Server(bind, application, numthreads=_THREADS, timeout=_IDLE_TIMEOUT)
-    server.max_request_body_size = REQUEST_LIMIT
-    server.keep_alive_conn_limit = _MAX_CONNECTIONS
-    server.expiration_interval = 0.1
-    application.threads = server.requests
-    return server
-
-
-class _Application:
-    """The WSGI application behind one socket. `threads` is the pool that runs it."""
-
-    threads: Any
-
-    def __init__(self, dispatcher: Dispatcher, *, local: bool) -> None:
-        self._dispatcher = dispatcher
-        self._local = local
-
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if environ["REQUEST_METHOD"] != "POST":
-            return _answer(start_response, "405 Method Not Allowed", "text/html", b"POST only")
-        # A call may wait long, for a driver or for another call: whoever takes the last idle
-        # thread makes a new one, so that there is always one for the next call.
-        if self.threads.idle == 0:
-            self.threads.grow(1)
-        body = environ["wsgi.input"].read()
-        try:
-            method, params = wire.parse_call(body)
-        except wire.WireError as error:
-            _log.info("a body that is no XML-RPC call: %s", error)
-            page = b"<html><body><h1>500 Internal Server Error</h1></body></html>"
-            return _answer(start_response, "500 Internal Server Error", "text/html", page)
-        return _answer(start_response, "200 OK", "text/xml", self._reply(method, params))
-
-    def _reply(self, method: str, params: tuple[object, ...]) -> bytes:
-        if method == "system.listMethods":
-            return wire.response(self._dispatcher.methods)
-        try:
-            return wire.success(self._dispatcher.call(method, params, local=self._local))
-        except XenAPIError as error:
-            return wire.failure(error.description)
-
-
-def _answer(
-    start_response: StartResponse, status: str, content_type: str, body: bytes
-) -> Iterable[bytes]:
-    headers = [("Content-Type", content_type), ("Content-Length", str(len(body)))]
-    start_response(status, headers)
-    return [body]

@@ -2,7 +2,7 @@
 
 Differences from common XML-RPC: a 64-bit int travels as decimal text, a reply is always a
 struct {Status, Value} or {Status, ErrorDescription}, and a datetime ends in Z. From clients
-every reasonable spelling is taken.
+every reasonable spelling is taken, whichever protocol brought it (JSON-RPC: xapi/jsonrpc.py).
 
     Exception
     └── WireError             the document is not an XML-RPC call or response
@@ -10,6 +10,7 @@ every reasonable spelling is taken.
 
 from __future__ import annotations
 
+import math
 import re
 import xmlrpc.client
 from collections.abc import Iterable, Mapping
@@ -21,7 +22,7 @@ from defusedxml.common import DefusedXmlException
 from defusedxml.xmlrpc import DefusedExpatParser
 
 from xapi.datatypes import NULL, Basic, Enumeration, MapOf, Ref, SetOf, Type, Value
-from xapi.errors import field_type_error
+from xapi.errors import XenAPIError, field_type_error
 
 _INT64 = range(-(2**63), 2**63)
 #: Characters that XML 1.0 has no way to carry.
@@ -146,7 +147,8 @@ def decode(type_: Type, value: object, field: str) -> Value:
     """A client's value as a value of the type.
 
     Raises:
-        XenAPIError: FIELD_TYPE_ERROR [field].
+        XenAPIError: FIELD_TYPE_ERROR [field]; INVALID_VALUE [field, value] of a text with
+            characters that XML cannot carry.
     """
     if isinstance(type_, Basic):
         return _decode_basic(type_, value, field)
@@ -188,10 +190,14 @@ def _decode_basic(type_: Basic, value: object, field: str) -> Value:
 def _string(value: object, field: str) -> str:
     if not isinstance(value, str):
         raise field_type_error(field)
+    if not _PLAIN.fullmatch(value) and _ILLEGAL.search(value):
+        raise XenAPIError("INVALID_VALUE", (field, _ILLEGAL.sub("\ufffd", value)))
     return value
 
 
 def _integer(value: object, field: str) -> int:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         raise field_type_error(field)
     if isinstance(value, str) and not re.fullmatch(r"\s*[+-]?[0-9]{1,19}\s*", value):
@@ -206,9 +212,12 @@ def _float(value: object, field: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise field_type_error(field)
     try:
-        return float(value)
+        number = float(value)
     except (ValueError, OverflowError):
         raise field_type_error(field) from None
+    if not math.isfinite(number):
+        raise field_type_error(field)
+    return number
 
 
 def _moment(value: object, field: str) -> datetime:

@@ -12,6 +12,7 @@ the ``errno`` that the field's tools give. Pure standard library.
 from srs.vhd.build import create, snapshot
 from srs.vhd.chain import Chain, open_chain, open_raw
 from srs.vhd.check import Report, check
+from srs.vhd.coalesce import coalesce
 from srs.vhd.errors import (
     BadBlock,
     BadFooter,
@@ -19,6 +20,7 @@ from srs.vhd.errors import (
     ChainLoop,
     InvalidImage,
     NoSpace,
+    NotAnAncestor,
     NotDifferencing,
     NotSparse,
     OutOfRange,
@@ -55,6 +57,7 @@ __all__ = [
     "Info",
     "InvalidImage",
     "NoSpace",
+    "NotAnAncestor",
     "NotDifferencing",
     "NotSparse",
     "OutOfRange",
@@ -71,6 +74,7 @@ __all__ = [
     "Usage",
     "VHDError",
     "check",
+    "coalesce",
     "create",
     "open_chain",
     "open_raw",

@@ -5,6 +5,7 @@ none does, it is zero. A sector at or past the end of an ancestor reads as zero,
 ancestor's own parents hold there: the disk was that short when the child was made.
 """
 
+import heapq
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -134,6 +135,30 @@ class Chain:
         """
         self._leaf.flush()
 
+    @property
+    def shortest(self) -> int:
+        """The virtual size of the smallest disk of the chain, in bytes."""
+        return min(disk.size for disk in self._disks)
+
+    def blocks(self) -> Iterator[int]:
+        """The 2 MiB blocks of which any disk of the chain holds something, ascending."""
+        last = -1
+        for block in heapq.merge(*(disk.blocks() for disk in self._disks)):
+            if block != last:
+                yield block
+            last = block
+
+    def read_held(self, block: int, view: memoryview) -> int:
+        """Read what the chain holds of ``block`` into ``view``, 2 MiB; the set of these sectors.
+
+        The rest of ``view`` stays as it is.
+        """
+        held = 0
+        for disk, here in self._sources(block, bitmap.FULL):
+            _read_runs(disk, block, here, 0, view)
+            held |= here
+        return held
+
     def close(self) -> None:
         """Flush and close all files; closes them also if the flush fails."""
         try:
@@ -205,14 +230,22 @@ def open_chain(path: AnyPath, *, writable: bool = False) -> Chain:
         ChainLoop: a disk is its own ancestor.
         VHDError: a file cannot be opened, or is no usable VHD.
     """
-    disks = [open_disk(os.fspath(path), writable=writable)]
+    return Chain(open_disks(os.fspath(path), writable=writable, strict=writable))
+
+
+def open_disks(path: str, *, writable: bool = False, strict: bool = False) -> list[Disk]:
+    """The disk ``path`` and all its ancestors, opened one by one; see :func:`open_chain`.
+
+    ``strict`` refuses an ancestor that is not the recorded one.
+    """
+    disks = [open_disk(path, writable=writable)]
     try:
-        _climb(disks, strict=writable)
+        _climb(disks, strict=strict)
     except BaseException:
         for disk in disks:
             disk.backing.close()
         raise
-    return Chain(disks)
+    return disks
 
 
 def _climb(disks: list[Disk], *, strict: bool) -> None:

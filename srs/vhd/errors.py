@@ -17,7 +17,8 @@
         ├── ParentMissing       no locator leads to a readable file
         ├── ParentMismatch      the file found is not the recorded parent
         ├── ChainLoop           a disk would be its own ancestor
-        ├── NotDifferencing     a disk without a parent cannot get another one
+        ├── NotDifferencing     a disk without a parent has none to change or fill
+        ├── NotAnAncestor       a disk named as one of the ancestors is none
         └── ParentPathRefused   the parent's path cannot be stored in a locator
 
 ``errno`` is the number the field's tools exit with for the same mistake.
@@ -185,9 +186,16 @@ class ChainLoop(ParentError):
 
 @dataclass(eq=False)
 class NotDifferencing(ParentError):
-    """Only a differencing disk has a parent to change."""
+    """Only a differencing disk has a parent; ``parent`` is what was to be one, if anything."""
 
-    text = "not a differencing disk, so {parent} cannot become its parent"
+    text = "not a differencing disk: it has no parent"
+
+
+@dataclass(eq=False)
+class NotAnAncestor(ParentError):
+    """``parent`` is no ancestor of the disk."""
+
+    text = "{parent} is none of its ancestors"
 
 
 @dataclass(eq=False)

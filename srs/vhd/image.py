@@ -103,10 +103,6 @@ class Image:
         """For each block the sector of its bitmap or UNUSED, as of the last flush."""
         return self._table.entries()
 
-    def used(self) -> Iterator[int]:
-        """The numbers of the blocks in this file as of the last flush, in ascending order."""
-        return self._table.used()
-
     def allocated(self) -> int:
         """The number of blocks in this file."""
         return self._table.allocated()
@@ -114,6 +110,10 @@ class Image:
     def is_empty(self) -> bool:
         """True if no block is in this file."""
         return self._table.is_empty()
+
+    def blocks(self) -> Iterator[int]:
+        """The blocks in this file as of the last flush, ascending."""
+        return self._table.used()
 
     def present(self, block: int, wanted: int) -> int:
         """Those of the ``wanted`` sectors of ``block`` that this file holds."""

@@ -1,7 +1,9 @@
 """A raw file or device, or the data of a fixed VHD: every sector of it is present."""
 
+from collections.abc import Iterator
+
 from srs.vhd.backing import Backing, zeros
-from srs.vhd.format import BLOCK, NULL_ID, SECTOR, Footer
+from srs.vhd.format import BLOCK, NULL_ID, SECTOR, Footer, blocks_of
 
 
 class Raw:
@@ -17,6 +19,10 @@ class Raw:
         self.size = (footer.size if footer else backing.size()) // SECTOR * SECTOR
         self.unique_id = footer.unique_id if footer else NULL_ID
         self._unsynced = False
+
+    def blocks(self) -> Iterator[int]:
+        """Every block: flat storage holds them all."""
+        return iter(range(blocks_of(self.size)))
 
     def present(self, block: int, wanted: int) -> int:
         """All of the ``wanted`` sectors: flat storage has no holes that lead elsewhere."""

@@ -8,7 +8,6 @@ flush live in :attr:`BlockTable.pending` and reach the disk through :meth:`Block
 import sys
 from array import array
 from collections.abc import Iterator
-from itertools import compress, count
 
 from srs.vhd.backing import Backing
 from srs.vhd.errors import BadBlock
@@ -65,22 +64,22 @@ class BlockTable:
         """All entries as of the last flush: 4 MiB for a disk of 2 TiB."""
         return _decode(self._backing.read(self._offset, self._blocks * 4))
 
-    def used(self) -> Iterator[int]:
-        """The numbers of the blocks in this file as of the last flush, in ascending order."""
-        for at, part in self._parts():
-            yield from compress(count(at), map(UNUSED.__ne__, part))
-
     def allocated(self) -> int:
         """The number of blocks in this file as of the last flush."""
-        return sum(len(part) - part.count(UNUSED) for _, part in self._parts())
+        return sum(len(part) - part.count(UNUSED) for _, part in self._scan())
+
+    def used(self) -> Iterator[int]:
+        """The blocks in this file as of the last flush, ascending."""
+        for first, part in self._scan():
+            yield from [block for block, entry in enumerate(part, first) if entry != UNUSED]
 
     def is_empty(self) -> bool:
         """True if no block is in this file as of the last flush."""
-        return next(self._parts(), None) is None
+        return next(self._scan(), None) is None
 
     def end(self) -> int:
         """The sector after the last block in this file, 0 if there is none."""
-        highest = (max(filter(UNUSED.__ne__, part)) for _, part in self._parts())
+        highest = (max(entry for entry in part if entry != UNUSED) for _, part in self._scan())
         return max(highest, default=-STRIDE_SECTORS) + STRIDE_SECTORS
 
     def store(self) -> None:
@@ -116,8 +115,8 @@ class BlockTable:
         self._pages[number] = page
         return page
 
-    def _parts(self) -> "Iterator[tuple[int, array[int]]]":
-        """The entries on disk, part by part, each with the number of its first block.
+    def _scan(self) -> "Iterator[tuple[int, array[int]]]":
+        """The entries on disk in parts, each with the number of its first block.
 
         Parts without any block are left out.
         """

@@ -62,7 +62,7 @@ def full_but_absent(entries: "array[int]", covered: bytes) -> Iterator[int]:
 
 def unexpected_data(image: Image) -> Iterator[tuple[int, int]]:
     """Sectors (block, sector within it) that hold data although their bit is clear."""
-    for block in image.used():
+    for block in image.blocks():
         clear = bitmap.FULL & ~image.present(block, bitmap.FULL)
         for first, stop in bitmap.runs(clear):
             yield from ((block, sector) for sector in _nonzero(image, block, first, stop))

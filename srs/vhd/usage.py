@@ -38,7 +38,7 @@ def chain_usage(path: str) -> tuple[Usage, ...]:
 
 def _usage(image: Image, *ancestors: Image) -> Usage:
     blocks = written = not_in_parent = not_in_ancestors = 0
-    for block in image.used():
+    for block in image.blocks():
         bits = image.present(block, bitmap.FULL)
         blocks += 1
         written += bits.bit_count()

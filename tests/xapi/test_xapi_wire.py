@@ -1,13 +1,9 @@
-"""The wire: typed values there and back, and everything that is no XML-RPC."""
+"""XML-RPC: typed values there and back, and everything that is no call."""
 
 from __future__ import annotations
 
-import http.client
 import xmlrpc.client
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import given, settings
@@ -16,8 +12,6 @@ from hypothesis import strategies as st
 from xapi import wire
 from xapi.datatypes import NULL, STRING_MAP, STRINGS, Basic, Enumeration, Ref, SetOf, Value
 from xapi.errors import XenAPIError
-from xapi.server import REQUEST_LIMIT
-from xapi.testing import Rig, serve
 
 moments = st.datetimes(
     min_value=datetime(1, 1, 1), max_value=datetime(9999, 12, 31), timezones=st.just(UTC)
@@ -117,6 +111,7 @@ def test_no_call(document: bytes) -> None:
         (Basic.INT, 12, 12),
         (Basic.INT, " -1 ", -1),
         (Basic.INT, str(2**63 - 1), 2**63 - 1),
+        (Basic.INT, 3.0, 3),
         (Basic.FLOAT, 30, 30.0),
         (Basic.FLOAT, "0.5", 0.5),
         (Basic.BOOL, True, True),
@@ -142,11 +137,16 @@ def test_decode(type_: Basic, given_: object, expected: Value) -> None:
     ("type_", "given_"),
     [
         (Basic.INT, "1.5"),
+        (Basic.INT, 1.5),
+        (Basic.INT, float("inf")),
         (Basic.INT, ""),
         (Basic.INT, True),
         (Basic.INT, str(2**63)),
         (Basic.INT, "9" * 5000),
         (Basic.FLOAT, "x"),
+        (Basic.FLOAT, "nan"),
+        (Basic.FLOAT, float("inf")),
+        (Basic.FLOAT, 10**400),
         (Basic.BOOL, "true"),
         (Basic.STRING, 1),
         (Basic.DATETIME, "yesterday"),
@@ -166,10 +166,19 @@ def test_decode_refuses(type_: Basic, given_: object) -> None:
     assert error.value.description == ["FIELD_TYPE_ERROR", "f"]
 
 
+@pytest.mark.parametrize("text", ["\0", "a\x1b[0m", "\ud800", "\ufffe"])
+def test_decode_refuses_what_xml_cannot_carry(text: str) -> None:
+    for type_, value in ((Basic.STRING, text), (STRING_MAP, {text: ""}), (STRING_MAP, {"": text})):
+        with pytest.raises(XenAPIError) as error:
+            wire.decode(type_, value, "f")
+        assert error.value.code == "INVALID_VALUE"
+        assert wire.failure(error.value.description)
+
+
 @settings(deadline=None)
 @given(st.sampled_from([*Basic, Ref("VDI"), STRINGS, STRING_MAP]), values)
 def test_decode_never_fails_otherwise(type_: Basic, value: object) -> None:
-    assert outcome(type_, value) in (["decoded"], ["FIELD_TYPE_ERROR", "f"])
+    assert outcome(type_, value)[0] in ("decoded", "FIELD_TYPE_ERROR", "INVALID_VALUE")
 
 
 def outcome(type_: Basic, value: object) -> list[str]:
@@ -178,62 +187,3 @@ def outcome(type_: Basic, value: object) -> list[str]:
     except XenAPIError as error:
         return error.description
     return ["decoded"]
-
-
-# -- over HTTP
-
-
-@pytest.fixture(scope="module")
-def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    with serve(Path(tmp_path_factory.mktemp("wire"))) as rig:
-        yield rig
-
-
-def request(
-    rig: Rig, body: bytes, *, method: str = "POST", path: str = "/"
-) -> tuple[int, str | None, bytes]:
-    connection = http.client.HTTPConnection(urlsplit(rig.server.url).netloc)
-    try:
-        connection.request(method, path, body, {"Content-Type": "text/xml"})
-        response = connection.getresponse()
-        return response.status, response.getheader("Content-Type"), response.read()
-    finally:
-        connection.close()
-
-
-LIST = xmlrpc.client.dumps((), "system.listMethods").encode()
-
-
-@pytest.mark.parametrize("path", ["/", "/RPC2", "/xmlrpc", "/any/where?x=y"])
-def test_any_path_takes_calls(rig: Rig, path: str) -> None:
-    status, content_type, body = request(rig, LIST, path=path)
-    assert (status, content_type) == (200, "text/xml")
-    [methods], _ = xmlrpc.client.loads(body)
-    assert "VDI.revert" in methods  # type: ignore[operator]
-
-
-def test_garbage_gets_500_and_html(rig: Rig) -> None:
-    status, content_type, body = request(rig, b"<methodCall><garbled")
-    assert (status, content_type) == (500, "text/html")
-    assert b"Traceback" not in body
-
-
-def test_other_methods_are_refused(rig: Rig) -> None:
-    assert request(rig, b"", method="GET")[0] == 405
-
-
-def test_a_large_request_is_refused(rig: Rig) -> None:
-    padding = b" " * (REQUEST_LIMIT - len(LIST))
-    assert request(rig, LIST + padding)[0] == 200
-    assert request(rig, LIST + padding + b" ")[0] == 413
-
-
-def test_a_connection_serves_many_calls(rig: Rig) -> None:
-    connection = http.client.HTTPConnection(urlsplit(rig.server.url).netloc)
-    for _ in range(3):
-        connection.request("POST", "/", LIST)
-        response = connection.getresponse()
-        response.read()
-        assert response.status == 200
-        assert not response.will_close
-    connection.close()

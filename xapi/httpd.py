@@ -1,0 +1,71 @@
+"""The HTTP server under the XenAPI: cheroot, with threads for calls that wait long."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from cheroot import wsgi
+from cheroot.server import HTTPConnection, HTTPRequest
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+#: To begin with, on each socket: more are added when all are busy.
+_THREADS = 4
+_KEPT_ALIVE = 500
+_IDLE_TIMEOUT = 300
+_BACKLOG = 128
+
+
+class _Request(HTTPRequest):
+    """An application that says Connection: close means it: the rest of a body is not read."""
+
+    def send_headers(self) -> None:
+        """See HTTPRequest."""
+        if (b"Connection", b"close") in self.outheaders:
+            self.close_connection = True
+        super().send_headers()
+
+
+class _Connection(HTTPConnection):
+    RequestHandlerClass = _Request
+
+
+class HttpServer(wsgi.Server):
+    """Serves an application on a TCP address or, when `bind` is a path, on a unix socket.
+
+    A call may wait long: for a driver, for another call, for an event. So whoever takes the
+    last idle thread doubles their number, and there is always one for the next call. There
+    are never more than twice as many threads as there were connections at one time.
+    """
+
+    ConnectionClass = _Connection
+    keep_alive_conn_limit = _KEPT_ALIVE
+    expiration_interval = 0.1
+    #: Until connections that are read from are closed; calls under way end all the same.
+    shutdown_timeout = 1
+
+    def __init__(self, bind: tuple[str, int] | str, application: WSGIApplication) -> None:
+        super().__init__(
+            bind,
+            self._serve_one,
+            numthreads=_THREADS,
+            timeout=_IDLE_TIMEOUT,
+            request_queue_size=_BACKLOG,
+        )
+        self._application = application
+        self._threads = _THREADS
+        self._growing = threading.Lock()
+
+    def _serve_one(
+        self, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        if self.requests.idle == 0:
+            with self._growing:
+                # Who waited here may have taken the last one of those that were just added.
+                if self.requests.idle == 0:
+                    self.requests.grow(self._threads)
+                    self._threads *= 2
+        return self._application(environ, start_response)
