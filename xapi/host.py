@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from xapi.database import Database
-from xapi.datatypes import STRING_MAP, Basic, Ref
+from xapi.datamodel import CLASSES
+from xapi.datatypes import NULL, STRING_MAP, Basic, Ref
 from xapi.errors import XenAPIError
 from xapi.message import Call, Message, Param, now
 from xapi.toolstack import Toolstack
@@ -17,10 +18,16 @@ _DOM0_MEMORY = 2 * _GIB
 
 
 def populate(db: Database, hostname: str) -> tuple[str, str, str]:
-    """The records that a fresh host has, unless they are there: references of pool, host, dom0."""
+    """The records that a fresh host has: references of pool, host and dom0.
+
+    Where a state file brought them along, they stay as they are, and what cannot have outlived
+    the last server is put in order.
+    """
     with db.transaction():
         for pool in db.refs("pool"):
             host: str = db.get("pool", pool, "master")
+            _end_operations(db)
+            _unplug_all(db, host)
             return pool, host, db.get("host", host, "control_domain")
         host = _create_host(db, hostname)
         dom0 = _create_dom0(db, host, hostname)
@@ -107,13 +114,30 @@ def restarted(xapi: Toolstack) -> None:
     """The host lost power: nothing is plugged in on it any more."""
     xapi.datapath.forget_all()
     with xapi.db.transaction():
-        for pbd in xapi.db.find("PBD", host=xapi.host):
-            xapi.db.put("PBD", pbd, currently_attached=False)
-        for vbd in xapi.db.refs("VBD"):
-            if xapi.db.get("VBD", vbd, "reserved"):
-                xapi.db.destroy("VBD", vbd)
-            else:
-                xapi.db.put("VBD", vbd, currently_attached=False, device="")
+        _unplug_all(xapi.db, xapi.host)
+
+
+def _unplug_all(db: Database, host: str) -> None:
+    for pbd in db.find("PBD", host=host):
+        db.put("PBD", pbd, currently_attached=False)
+    for vbd in db.refs("VBD"):
+        if db.get("VBD", vbd, "reserved"):
+            db.destroy("VBD", vbd)
+        else:
+            db.put("VBD", vbd, currently_attached=False, device="")
+    for vm in db.find("VM", resident_on=host, is_control_domain=False):
+        db.put("VM", vm, power_state="Halted", resident_on=NULL, domid=-1)
+
+
+def _end_operations(db: Database) -> None:
+    """Nobody works any longer on what the last server had begun."""
+    for task in db.refs("task"):
+        if db.get("task", task, "status") in ("pending", "cancelling"):
+            db.destroy("task", task)
+    for cls in CLASSES.values():
+        if "current_operations" in cls.by_name:
+            for ref in db.refs(cls.name):
+                db.put(cls.name, ref, current_operations={})
 
 
 def call_plugin(call: Call, host: str, plugin: str, fn: str, args: Mapping[str, str]) -> str:

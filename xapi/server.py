@@ -32,6 +32,10 @@ class XapiServer:
         uuid_source: where uuids and references come from; it must never repeat itself.
         patience: for how many seconds a call waits for another operation to end.
         plugins: host plugins by name, for host.call_plugin.
+        state: the file that keeps the objects when the server ends; None: they end with it.
+
+    Raises:
+        StateError: the state file cannot be used.
     """
 
     def __init__(
@@ -45,8 +49,9 @@ class XapiServer:
         uuid_source: Callable[[], str] | None = None,
         patience: float = 600.0,
         plugins: Mapping[str, Plugin] | None = None,
+        state: Path | None = None,
     ) -> None:
-        db = Database(uuid_source or (lambda: str(uuid.uuid4())))
+        db = Database(uuid_source or (lambda: str(uuid.uuid4())), state)
         pool, this_host, dom0 = host.populate(db, backend.hostname)
         sessions = Sessions(db, password)
         storage = SMAPIv1(db, sessions, backend, this_host)
@@ -101,6 +106,7 @@ class XapiServer:
             thread.join()
         if self._unix_socket is not None:
             self._unix_socket.unlink(missing_ok=True)
+        self.xapi.db.close()
 
     def discover_drivers(self) -> None:
         """Bring the SM records in line with the drivers that the host has now."""

@@ -1,0 +1,138 @@
+"""A server that ends, or is killed, and starts again on its state file."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import threading
+import xmlrpc.client
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from xml.parsers.expat import ExpatError
+
+import pytest
+import XenAPI
+
+from xapi.server import XapiServer
+from xapi.testing import CAPABILITIES, MemoryHost
+
+#: Serves on the state file and tells where, until it is killed.
+SERVER = """
+import signal, sys
+from pathlib import Path
+from xapi.server import XapiServer
+from xapi.testing import MemoryHost
+directory = Path(sys.argv[1])
+host = MemoryHost({}, directory / "xapi")
+server = XapiServer(host, unix_socket=host.socket, state=directory / "state")
+server.start()
+print(server.url, flush=True)
+signal.pause()
+"""
+
+
+@contextmanager
+def session(url: str) -> Iterator[Any]:
+    session = XenAPI.Session(url)
+    session.login_with_password("root", "testbed")
+    try:
+        yield session.xenapi
+    finally:
+        session("close")()
+
+
+@contextmanager
+def server(host: MemoryHost, directory: Path) -> Iterator[XapiServer]:
+    server = XapiServer(host, unix_socket=host.socket, state=directory / "state")
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def test_restart(tmp_path: Path) -> None:
+    """The same objects; what was plugged in is not any more, and who was logged in must again."""
+    host = MemoryHost({"mem": CAPABILITIES}, tmp_path / "xapi")
+    with server(host, tmp_path) as first, session(first.url) as api:
+        [this_host] = api.host.get_all()
+        sr = api.SR.create(this_host, {"device": "x"}, "0", "an SR", "", "mem", "", False, {})
+        record = {"SR": sr, "virtual_size": "512", "type": "user", "name_label": "disk"}
+        vdi = api.VDI.create(record | {"sharable": False, "read_only": False, "other_config": {}})
+        ended = api.task.create("ended", "")
+        api.task.set_status(ended, "success")
+        api.task.create("running", "")
+        old_session = api.session
+        api.pool.set_name_label(api.pool.get_all()[0], "kept")
+        before = api.VDI.get_all_records(), api.SM.get_all(), api.network.get_all_records()
+        [pbd] = api.SR.get_PBDs(sr)
+    with server(host, tmp_path) as second, session(second.url) as api:
+        assert (api.SM.get_all(), api.network.get_all_records()) == before[1:]
+        assert api.host.get_all() == [this_host]
+        assert [pool["name_label"] for pool in api.pool.get_all_records().values()] == ["kept"]
+        assert api.task.get_all() == [ended]
+        assert api.PBD.get_currently_attached(pbd) is False
+        api.PBD.plug(pbd)
+        assert api.VDI.get_record(vdi) == before[0][vdi]
+        with xmlrpc.client.ServerProxy(second.url) as proxy:
+            reply: Any = proxy.pool.get_all(str(old_session))
+        assert reply["ErrorDescription"][0] == "SESSION_INVALID"
+
+
+class Client(threading.Thread):
+    """Makes objects until the server dies, and remembers what it was promised."""
+
+    def __init__(self, url: str, number: int) -> None:
+        super().__init__()
+        self.url = url
+        self.number = number
+        self.promised: list[tuple[str, str]] = []
+
+    def run(self) -> None:
+        with suppress(OSError, ExpatError, xmlrpc.client.Error), session(self.url) as api:
+            [pool] = api.pool.get_all()
+            while True:
+                name = f"{self.number}.{len(self.promised)}"
+                network = api.network.create({"name_label": name})
+                self.promised.append((network, name))
+                key = f"{self.number}"
+                api.pool.remove_from_other_config(pool, key)
+                api.pool.add_to_other_config(pool, key, name)
+
+
+def killed(directory: Path, seconds: float) -> list[Client]:
+    """Clients of a server that was killed in the midst of their calls."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVER, str(directory)], stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        clients = [Client(url, number) for number in range(3)]
+        for client in clients:
+            client.start()
+        clients[0].join(seconds)
+        process.send_signal(signal.SIGKILL)
+        for client in clients:
+            client.join()
+    return clients
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_killed_server_has_kept_what_it_promised(tmp_path: Path, seed: int) -> None:
+    numbers = random.Random(seed)
+    promised: dict[str, str] = {}
+    for _ in range(2):
+        for client in killed(tmp_path, numbers.uniform(0.05, 0.3)):
+            promised.update(client.promised)
+    assert promised
+    host = MemoryHost({}, tmp_path / "xapi")
+    with server(host, tmp_path) as restarted, session(restarted.url) as api:
+        networks = api.network.get_all_records()
+        assert {ref: networks[ref]["name_label"] for ref in promised} == promised
+        assert len(api.pool.get_all()) == 1
+        assert len(networks) >= len(promised) + 2
