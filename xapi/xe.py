@@ -11,20 +11,24 @@ import os
 import sys
 from collections.abc import Sequence
 
-from xapi import xe_generic, xe_storage
+from xapi import xe_completion, xe_lists, xe_params, xe_pool, xe_storage
 from xapi.xe_args import Arguments, parse
 from xapi.xe_client import ApiFailure, Client, XeError
 from xapi.xe_command import Command
 from xapi.xe_output import error_lines
 
 _HELP = """\
-Usage: xe [-s <server>] [-p <port>] [-u <user>] [-pw <password>] <command> [<key>=<value> ...]
+Usage: xe <command> [<key>=<value> ...] [-s <server>] [-p <port>] [-u <user>] [-pw <password>]
+       [-pwf <file with the password>] [--trace]
 
-The server is also taken from XE_SERVER (host or host:port), the credentials from XE_USER and
-XE_PASSWORD. Sizes may end in KiB, MiB, GiB or TiB; maps are written <map>:<key>=<value>.
-Lists take any field as a filter, params=<field>,... or params=all, and --minimal.
+What the options leave out comes from XE_EXTRA_ARGS, such as
+server=127.0.0.1,port=80,username=root,password=secret, or from such lines in the file ~/.xe.
+Sizes may end in KiB, MiB, GiB or TiB; maps are written <map>:<key>=<value>. Lists take any field
+as a filter (<map>:<key>=<value>, <set>:contains=<value>), params=<field>,... or params=all, and
+--minimal. Commands for VMs take such filters, too, or vm=<name or uuid>, and --multiple.
 
-`xe help <command>` shows what a command needs. Commands:
+`xe help <command>` shows what a command needs, `xe help --all` has <class>-param-* commands,
+too. `source <(xe completion)` makes bash complete all of it.
 """
 
 
@@ -38,40 +42,48 @@ def main(argv: Sequence[str] | None = None) -> int:
     except XeError as error:
         print(error.text, file=sys.stderr)
         return error.status
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 
+def commands() -> dict[str, Command]:
+    """All commands by name."""
+    every = (
+        *xe_storage.COMMANDS,
+        *xe_pool.COMMANDS,
+        *xe_lists.commands(),
+        *xe_params.commands(),
+    )
+    return {command.name: command for command in every}
+
+
 def _run(args: Arguments) -> str:
-    commands = _commands()
-    if args.command in ("help", "--help", "-h"):
-        return _help(commands, args.words)
-    if args.command not in commands:
+    if args.command in ("help", "-h"):
+        return _help(commands(), args)
+    if args.command == "completion":
+        return xe_completion.run(commands(), args, os.environ)
+    command = commands().get(args.command)
+    if command is None:
         raise XeError(f"Unknown command: {args.command}\nFor help, run: xe help")
-    command = commands[args.command]
-    for key in command.required.split():
-        args.required(key)
-    command.check_keys(args.keys)
-    with Client(args.server, args.user, args.password) as client:
+    command.check(args)
+    with Client(args.server, args.user, args.password, trace=args.trace) as client:
         try:
             return command.run(client, args)
         except ApiFailure as failure:
             raise XeError("\n".join(error_lines(client, failure))) from failure
 
 
-def _commands() -> dict[str, Command]:
-    every = (*xe_storage.commands(), *xe_generic.commands())
-    return {command.name: command for command in every}
-
-
-def _help(commands: dict[str, Command], words: tuple[str, ...]) -> str:
-    if not words:
-        return _HELP + "\n".join(f"    {name}" for name in sorted(commands))
-    unknown = [word for word in words if word not in commands]
+def _help(known: dict[str, Command], args: Arguments) -> str:
+    if not args.words:
+        shown = (name for name in sorted(known) if args.flag("all") or "-param-" not in name)
+        return _HELP + "\nCommands:\n" + "\n".join(f"    {name}" for name in shown)
+    unknown = [word for word in args.words if word not in known]
     if unknown:
         raise XeError(f"Unknown command: {unknown[0]}\nFor help, run: xe help")
-    return "\n".join(
-        "\n".join(line for line in (commands[word].usage(), commands[word].text) if line)
-        for word in words
+    return "\n\n".join(
+        "\n".join(line for line in (known[word].usage(), known[word].text) if line)
+        for word in args.words
     )
 
 

@@ -1,14 +1,17 @@
-"""The arguments of `xe`: options, then a command, then key=value for what it needs."""
+"""The arguments of `xe`: a command, key=value for what it needs, and options in between."""
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from xapi.xe_client import XeError
 
 _OPTIONS = {"-s": "server", "-p": "port", "-u": "username", "-pw": "password", "-pwf": "file"}
+#: What a program's configuration may say about the server, and what holds when nobody does.
+_DEFAULTS = {"server": "127.0.0.1", "port": "80", "username": "root", "password": "testbed"}
 _UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _YES = ("true", "t", "yes", "y", "1")
 _NO = ("false", "f", "no", "n", "0")
@@ -24,6 +27,7 @@ class Arguments:
     server: str
     user: str
     password: str
+    trace: bool = False
 
     def required(self, key: str) -> str:
         """The value of a key that the command cannot do without."""
@@ -49,30 +53,63 @@ class Arguments:
 
 
 def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Arguments:
-    """Take a command line apart. What it leaves out comes from the environment.
+    """Take a command line apart.
 
-    XE_SERVER is host or host:port, XE_USER and XE_PASSWORD are the credentials.
+    Who the server is and who we are, the options say; else XE_EXTRA_ARGS, such as
+    server=host,port=80,username=root,password=secret; else the lines of the file ~/.xe.
     """
     options: dict[str, str] = {}
-    rest = list(argv)
-    while rest and rest[0] in _OPTIONS:
-        if len(rest) == 1:
-            raise XeError(f"{rest[0]} needs a value\nFor help, run: xe help")
-        options[_OPTIONS[rest[0]]] = rest[1]
-        del rest[:2]
-    command, *parts = rest or ["help"]
-    keys, words = _keys(parts)
-    server = options.get("server", environment.get("XE_SERVER", "127.0.0.1"))
-    if "port" in options:
-        server = f"{server.partition(':')[0]}:{options['port']}"
+    keys: dict[str, str] = {}
+    words: list[str] = []
+    rest = iter(argv)
+    for part in rest:
+        key, equals, value = part.partition("=")
+        if part in _OPTIONS:
+            options[_OPTIONS[part]] = _next(part, rest)
+        elif part.startswith("--"):
+            keys[key.removeprefix("--")] = value if equals else "true"
+        elif equals:
+            keys[key] = value
+        else:
+            words.append(part)
+    trace = keys.pop("trace", "false")
+    settings = {**_DEFAULTS, **_rc_file(environment), **_extra_args(environment), **options}
     return Arguments(
-        command=command,
+        command=words[0] if words else "help",
         keys=keys,
-        words=words,
-        server=server,
-        user=options.get("username", environment.get("XE_USER", "root")),
-        password=_password(options, environment),
+        words=tuple(words[1:]),
+        server=f"{settings['server']}:{settings['port']}",
+        user=settings["username"],
+        password=_password(settings),
+        trace=boolean("trace", trace),
     )
+
+
+def _next(option: str, rest: Iterator[str]) -> str:
+    value = next(rest, None)
+    if value is None:
+        raise XeError(f"{option} needs a value\nFor help, run: xe help")
+    return value
+
+
+def _extra_args(environment: Mapping[str, str]) -> dict[str, str]:
+    """XE_EXTRA_ARGS: settings with commas between them; a backslash keeps a comma a comma."""
+    parts = re.findall(r"(?:\\.|[^,\\])+", environment.get("XE_EXTRA_ARGS", ""))
+    return _settings(re.sub(r"\\(.)", r"\1", part) for part in parts)
+
+
+def _rc_file(environment: Mapping[str, str]) -> dict[str, str]:
+    """~/.xe: one setting on each line."""
+    try:
+        with open(os.path.join(environment.get("HOME", "/"), ".xe"), encoding="utf-8") as file:
+            return _settings(file.read().splitlines())
+    except OSError:
+        return {}
+
+
+def _settings(parts: Iterable[str]) -> dict[str, str]:
+    pairs = (part.strip().partition("=") for part in parts)
+    return {key: value for key, _, value in pairs if key in _DEFAULTS}
 
 
 def size(key: str, text: str) -> int:
@@ -90,25 +127,12 @@ def boolean(key: str, text: str) -> bool:
     return text.lower() in _YES
 
 
-def _keys(parts: Sequence[str]) -> tuple[dict[str, str], tuple[str, ...]]:
-    keys: dict[str, str] = {}
-    words: list[str] = []
-    for part in parts:
-        key, equals, value = part.partition("=")
-        if part.startswith("--"):
-            keys[key.removeprefix("--")] = value if equals else "true"
-        elif equals:
-            keys[key] = value
-        else:
-            words.append(part)
-    return keys, tuple(words)
-
-
-def _password(options: Mapping[str, str], environment: Mapping[str, str]) -> str:
-    if "file" not in options:
-        return options.get("password", environment.get("XE_PASSWORD", "testbed"))
+def _password(settings: Mapping[str, str]) -> str:
+    """The password; a password file holds it in its last line."""
+    if "file" not in settings:
+        return settings["password"]
     try:
-        with open(options["file"], encoding="utf-8") as file:
+        with open(settings["file"], encoding="utf-8") as file:
             return file.read().splitlines()[-1]
     except (OSError, IndexError) as error:
-        raise XeError(f"Cannot read the password file {options['file']}: {error}") from error
+        raise XeError(f"Cannot read the password file {settings['file']}: {error}") from error

@@ -2,12 +2,14 @@
 
 Exception
 └── XeError               what `xe` prints on stderr before it exits with `status`
-├── ApiFailure            the server refused: code and parameters
-└── TransportError        the server cannot be reached, or is no XenAPI server
+    ├── ApiFailure        the server refused: code and parameters
+    └── TransportError    the server cannot be reached, or is no XenAPI server
 """
 
 from __future__ import annotations
 
+import http.client
+import sys
 import xmlrpc.client
 from contextlib import suppress
 from types import TracebackType
@@ -46,14 +48,18 @@ class TransportError(XeError):
 
 
 class Client:
-    """A session with a XenAPI server: it logs in and out with its `with` block."""
+    """A session with a XenAPI server: it logs in and out with its `with` block.
 
-    def __init__(self, server: str, user: str, password: str) -> None:
+    `trace` shows every message and its answer on stderr.
+    """
+
+    def __init__(self, server: str, user: str, password: str, *, trace: bool = False) -> None:
         self._server = server
+        self._trace = trace
         self._credentials = (user, password, "1.0", "xe")
         self._proxy = xmlrpc.client.ServerProxy(f"http://{server}/", allow_none=True)
         self._session = ""
-        self._uuids: dict[tuple[str, str], str] = {}
+        self._known: dict[tuple[str, str], str] = {}
 
     def __enter__(self) -> Client:
         try:
@@ -90,12 +96,28 @@ class Client:
 
     def uuid(self, cls: str, ref: str) -> str | None:
         """The uuid of a reference, None where it refers to nothing. Asked for only once."""
-        if (cls, ref) not in self._uuids:
+        return self._lookup(f"{cls}.get_uuid", ref)
+
+    def name(self, cls: str, ref: str) -> str | None:
+        """The name_label of a reference, None where it refers to nothing. Asked for only once."""
+        return self._lookup(f"{cls}.get_name_label", ref)
+
+    def _lookup(self, method: str, ref: str) -> str | None:
+        if (method, ref) not in self._known:
             try:
-                self._uuids[cls, ref] = str(self.call(f"{cls}.get_uuid", ref))
+                self._known[method, ref] = str(self.call(method, ref))
             except ApiFailure:
                 return None
-        return self._uuids[cls, ref]
+        return self._known[method, ref]
+
+    @property
+    def session(self) -> str:
+        """The session's reference, for handlers that take it as a query."""
+        return self._session
+
+    def http(self) -> http.client.HTTPConnection:
+        """A connection of its own, for what does not go through messages: whole disks."""
+        return http.client.HTTPConnection(self._server)
 
     def _send(self, method: str, *params: object) -> Any:
         try:
@@ -106,6 +128,10 @@ class Client:
             raise TransportError(self._server, f"not a XenAPI server ({error})") from error
         if not isinstance(reply, dict) or "Status" not in reply:
             raise TransportError(self._server, "not a XenAPI server")
+        if self._trace:
+            secret = method.startswith("session.login")
+            sent = "..." if secret else ", ".join(map(repr, params[1:]))
+            print(f"{method}({sent}): {reply}", file=sys.stderr)
         if reply["Status"] == "Success":
             return reply["Value"]
         code, *details = reply["ErrorDescription"]

@@ -6,8 +6,10 @@ import re
 import socket
 import subprocess
 import sys
+import xmlrpc.client
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -36,11 +38,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         yield rig
 
 
+def _where(rig: Rig) -> str:
+    host, _, port = rig.server.url.removeprefix("http://").partition(":")
+    return f"server={host},port={port}"
+
+
 @pytest.fixture
 def run(
     server: Rig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Xe]:
-    monkeypatch.setenv("XE_SERVER", server.server.url.removeprefix("http://"))
+    monkeypatch.setenv("XE_EXTRA_ARGS", _where(server))
 
     def run(*argv: str) -> Ended:
         status = xe.main(argv)
@@ -186,7 +193,7 @@ def test_filters(run: Xe, vdi: str) -> None:
     assert ok(run("vdi-list", "tags:contains=silver", "--minimal")) == ""
     ended = run("vdi-list", "colour=red")
     assert ended.status == 1
-    assert ended.stderr.startswith("Unknown field colour\n")
+    assert ended.stderr.startswith("Unknown field colour of VDI\n")
 
 
 def test_params(run: Xe, vdi: str) -> None:
@@ -273,14 +280,30 @@ def test_no_server(run: Xe) -> None:
 
 
 def test_help(run: Xe) -> None:
-    text = ok(run("help"))
-    for command in ("vdi-revert", "sr-create", "vbd-param-get", "message-list"):
-        assert f"    {command}\n" in text + "\n"
-    assert ok(run()) == text
+    text = ok(run("help")) + "\n"
+    for command in ("vdi-revert", "sr-create", "vbd-plug", "message-list"):
+        assert f"    {command}\n" in text
+    assert "-param-get\n" not in text
+    assert "    vbd-param-get\n" in ok(run("help", "--all"))
+    assert ok(run()) + "\n" == text
     assert ok(run("help", "vdi-revert")).splitlines()[0] == (
         "xe vdi-revert uuid=<...> [driver-params-<key>=<...>]"
     )
     assert run("help", "nothing").status == 1
+
+
+def test_every_command_sends_messages_that_there_are(server: Rig) -> None:
+    with xmlrpc.client.ServerProxy(server.server.url) as proxy:
+        known = proxy.system.listMethods()
+    assert isinstance(known, list)
+    sent = {method for command in xe.commands().values() for method in command.methods}
+    assert sent <= set(known)
+
+
+def test_a_trace_shows_messages_and_no_password(run: Xe) -> None:
+    ended = run("--trace", "pool-list", "--minimal")
+    assert "pool.get_all_records(): {'Status': 'Success'" in ended.stderr
+    assert "session.login_with_password(...)" in ended.stderr
 
 
 def test_it_starts_without_third_party_packages() -> None:
@@ -297,13 +320,20 @@ def test_it_starts_without_third_party_packages() -> None:
 
 
 def test_arguments() -> None:
-    args = parse(["-s", "h", "-p", "99", "c", "a=b=c", "--minimal", "m:k=v", "word"], {})
+    args = parse(["-s", "h", "c", "a=b=c", "--minimal", "-p", "99", "m:k=v", "word"], {})
     assert (args.server, args.command, args.words) == ("h:99", "c", ("word",))
     assert args.keys == {"a": "b=c", "minimal": "true", "m:k": "v"}
     assert args.mapping("m:") == {"k": "v"}
-    environment = {"XE_SERVER": "e:1", "XE_USER": "u", "XE_PASSWORD": "p"}
+    assert parse([], {}).command == "help"
+
+
+def test_where_the_server_is_told(tmp_path: Path) -> None:
+    environment = {"HOME": str(tmp_path), "XE_EXTRA_ARGS": "server=e,username=u,password=a\\,b"}
+    (tmp_path / ".xe").write_text("server=f\nport=8080\n")
     args = parse(["c"], environment)
-    assert (args.server, args.user, args.password) == ("e:1", "u", "p")
+    assert (args.server, args.user, args.password) == ("e:8080", "u", "a,b")
+    assert parse(["-s", "o", "c"], environment).server == "o:8080"
+    assert parse(["c"], {}).server == "127.0.0.1:80"
 
 
 def test_password_file(tmp_path_factory: pytest.TempPathFactory) -> None:
