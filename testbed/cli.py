@@ -1,9 +1,10 @@
-"""The command `testbed`: run scenarios, serve a host, open a shell in one.
+"""The command `testbed`: run scenarios, serve a host, open a shell in one, write out the tools.
 
 Exit status: 0 all passed · 1 something failed · 2 it could not run.
 """
 
 import argparse
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -61,6 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     shell.add_argument("--sr", action="append", metavar="KIND", help="also make an SR of this kind")
     shell.add_argument("program", nargs="*", help="instead of a login shell")
     shell.set_defaults(work=_shell)
+    tools = commands.add_parser("tools", help="write vhd-util, td-util and cbt-util into DIR")
+    tools.add_argument("directory", metavar="DIR", type=Path, help="made if it is not there")
+    tools.set_defaults(work=_tools)
     return parser
 
 
@@ -169,3 +173,12 @@ def _shell(options: argparse.Namespace) -> int:
     with Host(kernel=options.kernel) as host:
         _provision(host, options.sr or [])
         return converse(host.kernel, options.program or ["/bin/bash", "-i"])
+
+
+def _tools(options: argparse.Namespace) -> int:
+    from testbed.tools import write_tools
+
+    for path in write_tools(options.directory):
+        print(path)
+    print(f"try: PATH={shlex.quote(str(options.directory.absolute()))}:$PATH vhd-util -h")
+    return PASSED

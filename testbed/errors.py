@@ -7,6 +7,7 @@
     ├── KernelDied               a kernel went away under a call
     ├── GuestFault               an operation failed inside a kernel that is fine
     ├── DeviceRefused            a device cannot be plugged in or taken out
+    ├── ToolsRefused             the field's commands cannot be written to this directory
     └── CommandFailed            a program of this machine failed
 
 Errors hold fields, their text is derived. Driver and XenAPI errors are not here: they travel
@@ -95,6 +96,10 @@ class GuestFault(TestbedError):
 
 class DeviceRefused(TestbedError):
     """A device cannot be plugged in or taken out."""
+
+
+class ToolsRefused(TestbedError):
+    """The field's commands cannot be written to this directory."""
 
 
 class CommandFailed(TestbedError):

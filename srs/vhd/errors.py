@@ -13,6 +13,7 @@
     ├── OutOfRange              a read or write past the end of the virtual disk
     ├── ReadOnly                a write to a disk opened for reading
     ├── NotSparse               the operation needs a dynamic or differencing disk
+    ├── NotEmpty                the operation needs a disk without data
     └── ParentError             the link between a disk and its parent
         ├── ParentMissing       no locator leads to a readable file
         ├── ParentMismatch      the file found is not the recorded parent
@@ -147,6 +148,14 @@ class NotSparse(VHDError):
     """The operation needs a block table, which a fixed disk has not."""
 
     text = "a fixed disk has no block table"
+
+
+@dataclass(eq=False)
+class NotEmpty(VHDError):
+    """The disk holds ``blocks`` blocks, and the operation needs one without."""
+
+    blocks: int
+    text = "holds {blocks} blocks, but must be empty"
 
 
 @dataclass(eq=False)

@@ -18,8 +18,10 @@ from srs.vhd.image import Image
 from srs.vhd.parent import linked, open_disk
 
 
-def set_hidden(path: AnyPath, hidden: bool) -> None:
-    """Mark a disk as hidden (an inner node, or garbage) or visible, in both footers.
+def set_hidden(path: AnyPath, hidden: int) -> None:
+    """Mark a disk as hidden (1: an inner node, or garbage) or visible (0), in both footers.
+
+    The field's tools take any byte; nobody gives others than these a meaning.
 
     Raises:
         VHDError: the disk cannot be opened or written.

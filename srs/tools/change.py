@@ -1,0 +1,64 @@
+"""`vhd-util set`, `modify`, `resize` and `update`."""
+
+from collections.abc import Callable
+from errno import EINVAL
+from functools import partial
+
+from srs import vhd
+from srs.tools.disks import peek
+from srs.tools.frame import report, say
+from srs.tools.make import size_in_mib
+from srs.tools.options import Options
+from srs.vhd.labels import set_marker
+from srs.vhd.reset import drop_data
+
+
+def set_field(options: Options) -> int:
+    """Set the byte ``hidden`` of the footers or ``marker`` of the batmap header."""
+    name, field, value = options["n"], options["f"], options["v"]
+    setters = {"hidden": vhd.set_hidden, "marker": set_marker}
+    if field not in setters:
+        say(f"invalid field {field}")
+        return EINVAL
+    if not (value.isascii() and value.isdigit()) or len(value) > 3 or int(value) > 255:
+        say(f"invalid value {value}")
+        return EINVAL
+    setters[field](name, int(value))
+    return 0
+
+
+def modify(options: Options) -> int:
+    """Drop all data (``-z``), then move the footer (``-s``), then relink (``-p``)."""
+    name = options["n"]
+    with peek(name):
+        pass  # A disk that does not open has a message of its own.
+    steps: list[tuple[str, Callable[[], None]]] = []
+    if "z" in options:
+        steps.append(("zero VHD", partial(drop_data, name)))
+    if "s" in options:
+        size = options.number("s")
+        move = partial(vhd.set_physical_size, name, size)
+        steps.append((f"set physical size to {size}", move))
+    if "p" in options:
+        parent = options["p"]
+        link = partial(vhd.set_parent, name, parent, raw_parent="m" in options)
+        steps.append((f"set parent to '{parent}'", link))
+    for what, step in steps:
+        try:
+            step()
+        except vhd.VHDError as error:
+            say(f"failed to {what}: {-error.errno}")
+            return report(options, error)
+    return 0
+
+
+def resize(options: Options) -> int:
+    """Grow a disk within its table, which costs two sectors."""
+    vhd.resize(options["n"], size_in_mib(options, "s"))
+    return 0
+
+
+def update(options: Options) -> int:
+    """Bring bitmaps of the first writers up to date; those that can be opened here are."""
+    with peek(options["n"]):
+        return 0

@@ -1,0 +1,49 @@
+"""`vhd-util create` and `snapshot`."""
+
+from errno import EINVAL, ENOSPC
+
+from srs import vhd
+from srs.tools.frame import complain, report, say
+from srs.tools.options import Options, UsageError
+
+_MIB = 1 << 20
+
+
+def size_in_mib(options: Options, letter: str) -> int:
+    """The bytes that ``letter`` gives in MiB; UsageError for 0, which no disk has."""
+    size = options.number(letter) * _MIB
+    if letter in options and not size:
+        raise UsageError(f"option -{letter}: a size is at least 1")
+    return size
+
+
+def create(options: Options) -> int:
+    """Make a dynamic disk of ``-s`` MiB with room to grow to ``-S``."""
+    name, size, most = options["n"], size_in_mib(options, "s"), size_in_mib(options, "S")
+    if most and most < size:
+        say("Error: <-S size> must be greater than <-s size>")
+        return EINVAL
+    try:
+        vhd.create(name, size, max_size=most)
+    except vhd.VHDError as error:
+        complain(f"{name}: failed to create: {-error.errno}")
+        return report(options, error)
+    return 0
+
+
+def snapshot(options: Options) -> int:
+    """Make ``-n`` an empty disk on top of ``-p``, unless the chain would be longer than ``-l``."""
+    name, parent, raw = options["n"], options["p"], "m" in options
+    if "l" in options and not raw:
+        limit, depth = options.number("l"), vhd.query(parent, depth=True).depth or 0
+        if depth >= limit:
+            say(f"snapshot depth exceeded: current depth: {depth}, limit: {limit}")
+            return ENOSPC
+    vhd.snapshot(
+        name,
+        parent,
+        max_size=size_in_mib(options, "S"),
+        raw_parent=raw,
+        link_empty="e" in options,
+    )
+    return 0

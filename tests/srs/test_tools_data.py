@@ -1,0 +1,395 @@
+"""`vhd-util read`, `check` and `coalesce`: what a disk holds, and moving it."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from srs import vhd
+from srs.tools import vhd_util
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a command did: exit status, and what it printed."""
+
+    status: int
+    raw: bytes
+    err: str
+
+    @property
+    def out(self) -> str:
+        return self.raw.decode()
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.splitlines()
+
+
+class Tool:
+    """Runs `vhd-util` in this process; words are anything with a text."""
+
+    def __init__(self, capture: pytest.CaptureFixture[bytes]) -> None:
+        self._capture = capture
+
+    def __call__(self, *words: object) -> Done:
+        self._capture.readouterr()
+        status = vhd_util.main([str(word) for word in words])
+        raw, err = self._capture.readouterr()
+        return Done(status, raw, err.decode())
+
+
+@pytest.fixture
+def tool(capsysbinary: pytest.CaptureFixture[bytes]) -> Tool:
+    return Tool(capsysbinary)
+
+
+def write(name: str, offset: int, data: bytes) -> None:
+    with vhd.open_chain(name, writable=True) as disk:
+        disk.write(offset, data)
+
+
+@pytest.fixture(autouse=True)
+def chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``base.vhd``, block 2 full; ``leaf.vhd`` on it with the sectors 8191 and 8192 to 8195."""
+    monkeypatch.chdir(tmp_path)
+    vhd.create("base.vhd", 20 * MIB)
+    write("base.vhd", 4 * MIB, b"b" * 2 * MIB)
+    vhd.snapshot("leaf.vhd", "base.vhd")
+    write("leaf.vhd", 4 * MIB - 512, b"l" * 2560)
+
+
+HEADERS = r"""VHD Footer Summary:
+-------------------
+Cookie              : conectix
+Features            : \(0x00000002\) <RESV>
+File format version : Major: 1, Minor: 0
+Data offset         : 512
+Timestamp           : \w{3} \w{3} [ \d]\d [\d:]{8} \d{4}
+Creator Application : 'tap'
+Creator version     : Major: 1, Minor: 3
+Creator OS          : Unknown!
+Original disk size  : 20 MB \(20971520 Bytes\)
+Current disk size   : 20 MB \(20971520 Bytes\)
+Geometry            : Cyl: 602, Hds: 4, Sctrs: 17
+                    : = 19 MB \(20959232 Bytes\)
+Disk type           : Differencing hard disk
+Checksum            : (0x[0-9a-f]{8})\|\1 \(Good!\)
+UUID                : [0-9a-f-]{36}
+Saved state         : No
+Hidden              : 0
+
+VHD Header Summary:
+-------------------
+Cookie              : cxsparse
+Data offset \(unusd\) : 18446744073709551615
+Table offset        : 1536
+Header version      : Major: 1, Minor: 0
+Max BAT size        : 10
+Block size          : 2097152 \(2 MB\)
+Parent name         : base.vhd
+Parent UUID         : [0-9a-f-]{36}
+Parent timestamp    : \w{3} \w{3} [ \d]\d [\d:]{8} \d{4}
+Checksum            : (0x[0-9a-f]{8})\|\2 \(Good!\)
+
+VHD Parent Locators:
+--------------------
+locator:            : 0
+       code         : MacX
+       data_space   : 512
+       data_length  : 17
+       data_offset  : 3072
+       decoded name : ./base.vhd
+
+locator:            : 1
+       code         : W2ku
+       data_space   : 512
+       data_length  : 20
+       data_offset  : 3584
+       decoded name : ./base.vhd
+
+locator:            : 2
+       code         : W2ru
+       data_space   : 512
+       data_length  : 20
+       data_offset  : 4096
+       decoded name : ./base.vhd
+
+VHD Batmap Summary:
+-------------------
+Batmap offset       : 2560
+Batmap size \(secs\)  : 1
+Batmap version      : 0x00010002
+Checksum            : 0xffffffff\|0xffffffff \(Good!\)
+
+"""
+
+
+def test_headers(tool: Tool) -> None:
+    done = tool("read", "-n", "leaf.vhd", "-p")
+    assert re.fullmatch(HEADERS, done.out)
+    assert (done.status, done.err) == (0, "")
+
+
+def test_headers_as_drivers_match_them(tool: Tool) -> None:
+    text = tool("read", "-n", "base.vhd", "-p").out
+    assert re.search(r"Disk type\s+: (\S+) hard disk", text)[1] == "Dynamic"  # type: ignore[index]
+    assert re.search(r"Block size\s+: (\d+)", text)[1] == "2097152"  # type: ignore[index]
+    assert "Locators" not in text
+    assert "0x8000000" not in text
+    assert "Table offset        : 0x600\n" in tool("read", "-n", "base.vhd", "-px").out
+
+
+PLACES = """logical sector 4095: block number: 0, sector offset: 4095, file offset: not allocated
+logical sector 4096: block number: 1, sector offset: 0, file offset: 8192
+logical sector 4097: block number: 1, sector offset: 1, file offset: 8704
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "out"),
+    [
+        ("-t 4095 -c 3", PLACES),
+        ("-b 0 -c 3", "block: 0: offset: not allocated\nblock: 1: offset: 7680\n"
+                      "block: 2: offset: 2108928\n"),
+        ("-b 1 -x", "block: 0x1: offset: 0x1e00\n"),
+        ("-i 8190 -c 4", "block 1: sec: 4094: 0\nblock 1: sec: 4095: 1\n"
+                         "block 2: sec: 0: 1\nblock 2: sec: 1: 1\n"),
+        ("-e 0 -c 40960", "8191 5\n"),
+        ("-e 8192 -c 2", "8192 2\n"),
+        ("-e 0 -c 8191", ""),
+        ("-m 0", "block 0 not allocated\n"),
+        ("-d 3", "block 3 not allocated\n"),
+        ("-t 40960", None),
+        ("-t 40959 -c 2", None),
+        ("-b 10", None),
+        ("-m 9 -c 2", None),
+        ("-d 10", None),
+        ("-j 10", None),
+        ("-i 40960", None),
+        ("-e 40959 -c 2", None),
+        ("-r 40960", None),
+        ("-R 20971520 -c 512", None),
+    ],
+)  # fmt: skip
+def test_places(tool: Tool, words: str, out: str | None) -> None:
+    """Outside the disk nothing is printed and the status is ERANGE."""
+    done = tool("read", "-n", "leaf.vhd", *words.split())
+    assert (done.status, done.out) == ((34, "") if out is None else (0, out))
+
+
+def test_bytes(tool: Tool) -> None:
+    def raw(*words: object, name: str = "leaf.vhd") -> bytes:
+        done = tool("read", "-n", name, *words)
+        assert done.status == 0
+        return done.raw
+
+    assert raw("-B") == b"\x60\x00"
+    assert raw("-B", name="base.vhd") == b"\x20\x00"
+    assert raw("-m", 1, "-c", 2) == bytes(511) + b"\x01" + b"\xf0" + bytes(511)
+    assert raw("-m", 2, name="base.vhd") == b"\xff" * 512
+    assert raw("-a") == bytes(512)
+    assert raw("-a", name="base.vhd") == b"\x20" + bytes(511)
+    assert raw("-d", 2) == b"l" * 2048 + bytes(2 * MIB - 2048)
+    assert raw("-r", 8191, "-c", 6) == b"l" * 2560 + b"b" * 512
+    assert raw("-r", 0, "-c", 40960) == (
+        bytes(4 * MIB - 512) + b"l" * 2560 + b"b" * (2 * MIB - 2048) + bytes(14 * MIB)
+    )
+    assert raw("-R", 8191 * 512, "-c", 512) == b"l" * 512
+    assert raw("-C", "-r", 0) == bytes(512)
+
+
+def test_map_bits_go_to_stderr(tool: Tool) -> None:
+    done = tool("read", "-n", "base.vhd", "-j", 1, "-c", 2)
+    assert done == Done(0, b"", "batmap for block 1: 0\nbatmap for block 2: 1\n")
+
+
+@pytest.mark.parametrize("words", ["-R 1 -c 512", "-R 0", "-R 512 -c 100"])
+def test_bytes_are_whole_sectors(tool: Tool, words: str) -> None:
+    done = tool("read", "-n", "leaf.vhd", *words.split())
+    assert (done.status, done.raw) == (22, b"")
+
+
+def test_several_questions_have_one_order(tool: Tool) -> None:
+    done = tool("read", "-r", 8192, "-n", "leaf.vhd", "-b", 0, "-t", 0)
+    assert done.raw.startswith(b"logical sector 0: ")
+    assert done.raw.endswith(b"\nblock: 0: offset: not allocated\n" + b"l" * 512)
+
+
+def poison(name: str) -> None:
+    """What a journaled resize leaves in both footers when it is interrupted."""
+    raw = bytearray(Path(name).read_bytes())
+    for at in (0, len(raw) - 512):
+        raw[at : at + 8] = b"v_poison"
+        raw[at + 64 : at + 68] = bytes(4)
+        total = ~sum(raw[at : at + 512]) & 0xFFFFFFFF
+        raw[at + 64 : at + 68] = total.to_bytes(4, "big")
+    Path(name).write_bytes(raw)
+
+
+def test_poisoned_disk_can_be_looked_at(tool: Tool) -> None:
+    """And no more: its data may be on the move."""
+    poison("leaf.vhd")
+    before = Path("leaf.vhd").read_bytes()
+    assert tool("query", "-n", "leaf.vhd", "-vf").lines == ["20", "hidden: 0"]
+    assert tool("read", "-n", "leaf.vhd", "-p").lines[2] == "Cookie              : v_poison"
+    assert tool("read", "-n", "leaf.vhd", "-b", 1).out == "block: 1: offset: 7680\n"
+    for words in (
+        ("set", "-f", "hidden", "-v", "1"),
+        ("modify", "-p", "base.vhd"),
+        ("modify", "-z"),
+        ("resize", "-f", "-s", "20"),
+        ("coalesce",),
+        ("read", "-r", "0"),
+        ("check",),
+    ):
+        assert tool(*words, "-n", "leaf.vhd").status == 22
+    assert Path("leaf.vhd").read_bytes() == before
+
+
+def test_check(tool: Tool) -> None:
+    assert tool("check", "-n", "leaf.vhd") == Done(0, b"leaf.vhd is valid\n", "")
+    done = tool("check", "-n", "leaf.vhd", "-p")
+    assert done.lines == ["leaf.vhd is valid", f"{os.getcwd()}/base.vhd is valid"]
+    for words in ("-iItb", "-B"):
+        assert tool("check", "-n", "leaf.vhd", words).status == 0
+
+
+def test_check_statistics(tool: Tool) -> None:
+    """Of the five sectors of the leaf the base holds four; the root comes first."""
+    done = tool("check", "-n", "leaf.vhd", "-s")
+    assert done.status == 0
+    assert done.lines == [
+        f"{os.getcwd()}/base.vhd: secs allocated: 0x1000 secs written: 0x1000 (100.00%)",
+        "leaf.vhd: secs allocated: 0x2000 secs written: 0x5 (0.06%)"
+        " secs not in parent: 0x1 (20.00%) secs not in ancestors: 0x1 (20.00%)",
+    ]
+
+
+def test_check_shows_what_is_wrong(tool: Tool) -> None:
+    """Reason, verdict, metadata; the backup footer is enough with -i."""
+    os.truncate("leaf.vhd", os.path.getsize("leaf.vhd") - 512)
+    done = tool("check", "-n", "leaf.vhd")
+    assert done.status == 22
+    assert done.lines[:3] == [
+        "primary footer invalid: invalid cookie",
+        "leaf.vhd appears invalid; dumping metadata",
+        "VHD Footer Summary:",
+    ]
+    assert done.lines[-2] == "Checksum            : 0xffffffff|0xffffffff (Good!)"
+    assert tool("check", "-n", "leaf.vhd", "-i").out == "leaf.vhd is valid\n"
+
+
+def test_check_names_the_ancestor_that_is_wrong(tool: Tool) -> None:
+    raw = bytearray(Path("base.vhd").read_bytes())
+    raw[-400:-300] = b"x" * 100
+    Path("base.vhd").write_bytes(raw)
+    done = tool("check", "-n", "leaf.vhd", "-p")
+    assert done.status == 22
+    path = f"{os.getcwd()}/base.vhd"
+    assert done.lines[:2] == ["leaf.vhd is valid", "primary footer invalid: invalid checksum"]
+    assert done.lines[2] == f"{path} appears invalid; dumping metadata"
+
+
+@pytest.mark.parametrize(
+    ("make", "status", "line"),
+    [
+        (lambda: None, 2, "cannot stat x: 2"),
+        (lambda: os.mkdir("x"), 22, "x is not a regular file or block device"),
+        (lambda: os.mkfifo("x"), 22, "x is not a regular file or block device"),
+        (lambda: Path("x").write_bytes(b"tiny"), 22, "error calculating end of file: -22"),
+    ],
+)
+def test_check_of_no_disk(tool: Tool, make: object, status: int, line: str) -> None:
+    assert callable(make)
+    make()
+    done = tool("check", "-n", "x")
+    assert (done.status, done.lines[0]) == (status, line)
+
+
+def test_check_of_a_full_header_of_garbage_is_printable(tool: Tool) -> None:
+    """Foreign bytes must not reach a terminal."""
+    raw = bytearray(Path("leaf.vhd").read_bytes())
+    raw[512:1536] = os.urandom(1024)
+    Path("leaf.vhd").write_bytes(raw)
+    done = tool("check", "-n", "leaf.vhd")
+    assert done.status == 22
+    assert done.lines[0].startswith("header is invalid: ")
+    assert all(line.isprintable() for line in done.lines)
+
+
+def test_coalesce(tool: Tool) -> None:
+    done = tool("coalesce", "-n", "leaf.vhd")
+    assert done == Done(0, b"Coalesced 5 sectors", "")
+    assert tool("read", "-n", "base.vhd", "-r", 8191, "-c", 6).raw == b"l" * 2560 + b"b" * 512
+    assert tool("coalesce", "-n", "leaf.vhd").out == "Coalesced 5 sectors"
+
+
+def test_coalesce_with_progress(tool: Tool) -> None:
+    done = tool("coalesce", "-n", "leaf.vhd", "-s", "-p")
+    first, rest = done.out.split("\n", 1)
+    assert first == "opening for sparse writes"
+    assert re.fullmatch(r"(\r +\d+\.\d\d%)+\r100\.00%\nCoalesced 5 sectors", rest)
+
+
+def test_coalesce_beyond_the_parent(tool: Tool) -> None:
+    vhd.create("small.vhd", 2 * MIB)
+    vhd.snapshot("big.vhd", "small.vhd", max_size=20 * MIB)
+    vhd.resize("big.vhd", 20 * MIB)
+    write("big.vhd", 10 * MIB, b"x" * 512)
+    before = Path("small.vhd").read_bytes()
+    done = tool("coalesce", "-n", "big.vhd")
+    assert (done.status, done.out) == (34, "")
+    assert Path("small.vhd").read_bytes() == before
+
+
+def test_coalesce_into_an_ancestor_and_a_new_file(tool: Tool) -> None:
+    vhd.snapshot("top.vhd", "leaf.vhd")
+    write("top.vhd", 0, b"t" * 512)
+    assert tool("coalesce", "-n", "top.vhd", "-o", "new.vhd").status == 0
+    new = tool("read", "-n", "new.vhd", "-r", 0, "-c", 40960).raw
+    assert new == tool("read", "-n", "top.vhd", "-r", 0, "-c", 40960).raw
+    assert tool("coalesce", "-n", "top.vhd", "-o", "new.vhd").status == 17
+    assert tool("coalesce", "-n", "top.vhd", "-a", "base.vhd").out == "Coalesced 6 sectors"
+    assert tool("read", "-n", "base.vhd", "-r", 0, "-c", 40960).raw == new
+    assert tool("coalesce", "-n", "top.vhd", "-a", "x", "-o", "y").status == 22
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "out"),
+    [("base.vhd", 22, ""), ("gone.vhd", 2, "error opening gone.vhd: -2\n")],
+)
+def test_coalesce_refuses(tool: Tool, name: str, status: int, out: str) -> None:
+    done = tool("coalesce", "-n", name)
+    assert (done.status, done.out) == (status, out)
+
+
+def test_fixed_disk(tool: Tool) -> None:
+    """Two megabytes of data and a footer, which has no other structure to talk about."""
+    raw = bytearray(Path("base.vhd").read_bytes()[-512:])
+    raw[60:64] = (2).to_bytes(4, "big")
+    raw[16:24] = b"\xff" * 8
+    raw[48:56] = (2 * MIB).to_bytes(8, "big")
+    raw[56:60] = (60).to_bytes(2, "big") + b"\x04\x11"
+    raw[64:68] = bytes(4)
+    raw[64:68] = (~sum(raw) & 0xFFFFFFFF).to_bytes(4, "big")
+    Path("fixed.vhd").write_bytes(bytes(2 * MIB) + raw)
+    done = tool("query", "-n", "fixed.vhd", "-vspfdaS")
+    assert done.status == 22
+    assert done.lines == [
+        "2",
+        str(2 * MIB + 512),
+        "fixed.vhd has no parent",
+        "hidden: 0",
+        "chain depth: 1",
+        "error reading bat: -22",
+        "0",
+    ]
+    read = tool("read", "-n", "fixed.vhd", "-p")
+    assert (read.status, read.out) == (22, "Failed to get bat for fixed.vhd: -22\n")
+    assert tool("check", "-n", "fixed.vhd") == Done(0, b"", "")
+    assert tool("resize", "-n", "fixed.vhd", "-f", "-s", 4).status == 22
