@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from xapi.datatypes import NULL, STRING_MAP, STRINGS, Basic, Enumeration, MapOf, Ref, SetOf, words
-from xapi.fields import UUID, Class, each, inverse, operations, server, static, writable
+from xapi.fields import UUID, Class, each, internal, inverse, operations, server, static, writable
 
 POOL_OPERATIONS: Final = Enumeration(
     "pool_allowed_operations",
@@ -92,6 +92,8 @@ POOL: Final = Class(
         writable("license_server", STRING_MAP, {}),
         server("recommendations", STRING_MAP),
         *_UPDATES,
+        # Salt and digest, once it is another than the one that the server was started with.
+        internal("root_password", Basic.STRING),
     ),
 )
 

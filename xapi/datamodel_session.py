@@ -63,6 +63,9 @@ TASK: Final = Class(
         server("subtask_of", Ref("task")),
         inverse("subtasks", "task", "subtask_of"),
         server("backtrace", Basic.STRING),
+        # The server works on it; it is to be removed as soon as it has ended.
+        internal("served", Basic.BOOL),
+        internal("unwanted", Basic.BOOL),
     ),
 )
 

@@ -24,6 +24,11 @@ from typing import Final, TypeAlias
 Value: TypeAlias = str | int | float | bool | datetime | tuple["Value", ...] | Mapping[str, "Value"]
 Record: TypeAlias = Mapping[str, Value]
 
+
+class Int32(int):
+    """One of the few numbers that travel as a real XML-RPC int, not as text."""
+
+
 NULL: Final = "OpaqueRef:NULL"
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 

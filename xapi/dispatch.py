@@ -3,9 +3,25 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
-from xapi import generated, host, pbd, revert, session, sm, sr, task, vbd, vdi, vdi_copy, vdi_db
+from xapi import (
+    generated,
+    host,
+    messages,
+    pbd,
+    revert,
+    session,
+    sm,
+    sr,
+    task,
+    vbd,
+    vdi,
+    vdi_copy,
+    vdi_db,
+)
 from xapi.datamodel import CLASSES
 from xapi.datatypes import NULL, Value
 from xapi.errors import XenAPIError, internal_error
@@ -14,8 +30,9 @@ from xapi.toolstack import Toolstack
 from xapi.wire import decode
 
 _log = logging.getLogger(__name__)
+_ASYNC = "Async."
 
-_WRITTEN_BY_HAND = (session, task, host, sm, sr, pbd, vdi, vdi_copy, vdi_db, revert, vbd)
+_WRITTEN_BY_HAND = (session, task, messages, host, sm, sr, pbd, vdi, vdi_copy, vdi_db, revert, vbd)
 
 
 class Dispatcher:
@@ -23,6 +40,7 @@ class Dispatcher:
 
     def __init__(self, xapi: Toolstack) -> None:
         self._xapi = xapi
+        self._background: list[threading.Thread] = []
         self._messages = {message.name: message for message in _all_messages()}
 
     @property
@@ -34,20 +52,20 @@ class Dispatcher:
         """Run one message; `local` tells that it came through the unix socket.
 
         Raises:
-            XenAPIError: always and only that. What nobody expected is logged with its
-                traceback and reaches the client as INTERNAL_ERROR [text].
+            XenAPIError: always and only that.
         """
-        try:
+        with _expected_errors(method):
             return self._call(method, params, local=local)
-        except XenAPIError:
-            raise
-        except Exception as error:
-            _log.exception("%s failed unexpectedly", method)
-            raise internal_error(f"{type(error).__name__}: {error}") from error
+
+    def join(self) -> None:
+        """Wait for the calls that run in the background."""
+        while self._background:
+            self._background.pop().join()
 
     def _call(self, method: str, params: Sequence[object], *, local: bool) -> Value:
-        message = self._messages.get(method) or self._messages.get(method.replace("_", ".", 1))
-        if message is None:
+        message = self._find(method.removeprefix(_ASYNC))
+        background = method.startswith(_ASYNC)
+        if message is None or (background and not message.asynchronous):
             raise XenAPIError("MESSAGE_METHOD_UNKNOWN", (method,))
         caller = NULL
         if message.session:
@@ -55,8 +73,49 @@ class Dispatcher:
         _check_count(message, params)
         if message.session:
             self._xapi.sessions.check(caller)
+        values = tuple(_values(message, params))
+        if background:
+            return self._start(message, values, caller, local=local)
         call = Call(self._xapi, message.name, caller, local, self._xapi.db.new_ref())
-        return message.run(call, *_values(message, params))
+        return message.run(call, *values)
+
+    def _find(self, name: str) -> Message | None:
+        return self._messages.get(name) or self._messages.get(name.replace("_", ".", 1))
+
+    def _start(
+        self, message: Message, values: tuple[Value, ...], caller: str, *, local: bool
+    ) -> str:
+        """Let a call run in the background; its task."""
+        db, name = self._xapi.db, _ASYNC + message.name
+        ref = task.begin(db, self._xapi.host, name, served=True)
+        call = Call(self._xapi, message.name, caller, local, ref)
+        thread = threading.Thread(target=self._work, args=(message, call, values), name=name)
+        self._background = [other for other in self._background if other.is_alive()]
+        self._background.append(thread)
+        thread.start()
+        return ref
+
+    def _work(self, message: Message, call: Call, values: tuple[Value, ...]) -> None:
+        """Run the call and write its outcome into its task."""
+        try:
+            with _expected_errors(message.name):
+                value = message.run(call, *values)
+        except XenAPIError as error:
+            task.fail(self._xapi.db, call.task, error)
+        else:
+            task.succeed(self._xapi.db, call.task, value)
+
+
+@contextmanager
+def _expected_errors(method: str) -> Iterator[None]:
+    """What nobody expected is logged with its traceback and becomes INTERNAL_ERROR [text]."""
+    try:
+        yield
+    except XenAPIError:
+        raise
+    except Exception as error:
+        _log.exception("%s failed unexpectedly", method)
+        raise internal_error(f"{type(error).__name__}: {error}") from error
 
 
 def _all_messages() -> Iterator[Message]:

@@ -24,6 +24,7 @@ class Code(NamedTuple):
 
 
 CODES: dict[str, Code] = {
+    "CHANGE_PASSWORD_REJECTED": Code("The new password is not acceptable.", ("msg",)),
     "DB_UNIQUENESS_CONSTRAINT_VIOLATION": Code(
         "Another object has that value, which only one may have.", ("table", "field", "value")
     ),
@@ -81,6 +82,7 @@ CODES: dict[str, Code] = {
     "SR_OPERATION_NOT_SUPPORTED": Code("The SR's driver cannot do this.", ("sr",)),
     "SR_UNKNOWN_DRIVER": Code("There is no driver for SRs of that type.", ("type",)),
     "SR_UUID_EXISTS": Code("There is an SR of that uuid already.", ("uuid",)),
+    "TASK_CANCELLED": Code("The task was cancelled.", ("task",)),
     "UNIMPLEMENTED_IN_SM_BACKEND": Code("The SR's driver does not implement this.", ("sr",)),
     "UUID_INVALID": Code("No object of that class has the uuid.", ("type", "uuid")),
     "VALUE_NOT_SUPPORTED": Code("The value is not supported.", ("field", "value", "reason")),

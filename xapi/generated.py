@@ -19,24 +19,32 @@ def messages(cls: Class) -> Iterator[Message]:
     """Every generated message of a class."""
     self = Param("self", Ref(cls.name))
     for field in cls.public:
-        yield Message(f"{cls.name}.get_{field.name}", _getter(cls, field), (self,))
+        yield _message(f"{cls.name}.get_{field.name}", _getter(cls, field), self)
         if field.mutable:
             yield from _mutators(cls, field, self)
-    yield Message(f"{cls.name}.get_record", _get_record(cls), (self,))
-    yield Message(f"{cls.name}.get_by_uuid", _get_by_uuid(cls), (Param("uuid", Basic.STRING),))
+    yield _message(f"{cls.name}.get_record", _get_record(cls), self)
+    yield _message(f"{cls.name}.get_by_uuid", _get_by_uuid(cls), Param("uuid", Basic.STRING))
     if cls.constructed:
         yield Message(f"{cls.name}.create", _create(cls), (Param("record", RecordOf(cls.name)),))
         yield Message(f"{cls.name}.destroy", _destroy(cls), (self,))
-    if not cls.listed:
-        return
-    yield Message(f"{cls.name}.get_all", lambda call: call.xapi.db.refs(cls.name))
-    yield Message(f"{cls.name}.get_all_records", _get_all_records(cls))
-    expr = (Param("expr", Basic.STRING),)
-    yield Message(f"{cls.name}.get_all_where", lambda call, e: tuple(_where(call, cls, e)), expr)
-    yield Message(f"{cls.name}.get_all_records_where", lambda call, e: _where(call, cls, e), expr)
+    if cls.listed:
+        yield from _lists(cls)
+
+
+def _lists(cls: Class) -> Iterator[Message]:
+    expr = Param("expr", Basic.STRING)
+    yield _message(f"{cls.name}.get_all", lambda call: call.xapi.db.refs(cls.name))
+    yield _message(f"{cls.name}.get_all_records", _get_all_records(cls))
+    yield _message(f"{cls.name}.get_all_where", lambda call, e: tuple(_where(call, cls, e)), expr)
+    yield _message(f"{cls.name}.get_all_records_where", lambda call, e: _where(call, cls, e), expr)
     if "name_label" in cls.by_name:
-        label = (Param("label", Basic.STRING),)
-        yield Message(f"{cls.name}.get_by_name_label", _get_by_name_label(cls), label)
+        label = Param("label", Basic.STRING)
+        yield _message(f"{cls.name}.get_by_name_label", _get_by_name_label(cls), label)
+
+
+def _message(name: str, run: _Run, *params: Param) -> Message:
+    """One that only reads or writes the database: it has no Async form."""
+    return Message(name, run, params, asynchronous=False)
 
 
 def record(xapi: Toolstack, cls: Class, ref: str) -> Record:
@@ -100,22 +108,20 @@ def _where(call: Call, cls: Class, expression: str) -> Mapping[str, Record]:
 
 def _mutators(cls: Class, field: Field, self: Param) -> Iterator[Message]:
     name = field.name
-    value = Param("value", field.type)
-    yield Message(f"{cls.name}.set_{name}", _setter(cls, name), (self, value))
+    yield _message(f"{cls.name}.set_{name}", _setter(cls, name), self, Param("value", field.type))
     if isinstance(field.type, MapOf):
         yield from map_mutators(cls, name, self)
     elif isinstance(field.type, SetOf):
         item = Param("value", field.type.item)
-        yield Message(f"{cls.name}.add_{name}", _add(cls, name), (self, item))
-        yield Message(f"{cls.name}.remove_{name}", _remove(cls, name), (self, item))
+        yield _message(f"{cls.name}.add_{name}", _add(cls, name), self, item)
+        yield _message(f"{cls.name}.remove_{name}", _remove(cls, name), self, item)
 
 
 def map_mutators(cls: Class, name: str, self: Param) -> Iterator[Message]:
     """add_to_* and remove_from_* of one map field."""
-    key = Param("key", Basic.STRING)
-    pair = (self, key, Param("value", Basic.STRING))
-    yield Message(f"{cls.name}.add_to_{name}", _add_to(cls, name), pair)
-    yield Message(f"{cls.name}.remove_from_{name}", _remove_from(cls, name), (self, key))
+    key, value = Param("key", Basic.STRING), Param("value", Basic.STRING)
+    yield _message(f"{cls.name}.add_to_{name}", _add_to(cls, name), self, key, value)
+    yield _message(f"{cls.name}.remove_from_{name}", _remove_from(cls, name), self, key)
 
 
 def _setter(cls: Class, name: str) -> _Run:

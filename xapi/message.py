@@ -28,12 +28,14 @@ class Message:
 
     `session`: the first argument on the wire is a session reference, which is not among
     `params`. Only logging in and system.* go without.
+    `asynchronous`: it may also be called as Async.<name>, which returns a task at once.
     """
 
     name: str
     run: Callable[..., Value]
     params: tuple[Param, ...] = ()
     session: bool = True
+    asynchronous: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class Call:
 
     `session` is the caller's session, or NULL before the login; `local` tells that it came
     through the unix socket; `task` names the call in current_operations and to the drivers.
+    There is a task of that name if the call was asked to run in the background.
     """
 
     xapi: Toolstack

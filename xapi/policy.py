@@ -8,7 +8,6 @@ OTHER_OPERATION_IN_PROGRESS passes by itself: it is waited out, up to a limit.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from xapi import policy_sr, policy_vbd, policy_vdi
 from xapi.database import Database
 from xapi.errors import XenAPIError
 from xapi.message import now
+from xapi.task import check_cancelled
 
 #: Raises the error that forbids an operation on an object.
 _Check = Callable[[Database, str, str], None]
@@ -49,7 +49,7 @@ class Policy:
     def __init__(self, db: Database, patience: float) -> None:
         self._db = db
         self._patience = patience
-        self._changed = threading.Condition(db.lock)
+        self._changed = db.changed
         self._closed = False
 
     @contextmanager
@@ -61,10 +61,10 @@ class Policy:
                 object's word first; OTHER_OPERATION_IN_PROGRESS only when patience ran out.
         """
         with self._changed:
-            self._wait_until_allowed(marks)
+            self._wait_until_allowed(task, marks)
             owns_task = not self._db.exists("task", task)
             if owns_task:
-                self._db.create_as("task", task, name_label=name, created=now())
+                self._db.create_as("task", task, name_label=name, created=now(), served=True)
             for mark in marks:
                 self._write(mark, {task: mark.operation})
         try:
@@ -89,7 +89,7 @@ class Policy:
             self._closed = True
             self._changed.notify_all()
 
-    def _wait_until_allowed(self, marks: tuple[Mark, ...]) -> None:
+    def _wait_until_allowed(self, task: str, marks: tuple[Mark, ...]) -> None:
         deadline = time.monotonic() + self._patience
         while True:
             try:
@@ -101,6 +101,7 @@ class Policy:
                 if error.code != "OTHER_OPERATION_IN_PROGRESS" or remaining <= 0 or self._closed:
                     raise
                 self._changed.wait(remaining)
+                check_cancelled(self._db, task)
 
     def _permits(self, cls: str, ref: str, operation: str) -> bool:
         try:

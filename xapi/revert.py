@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from xapi import pbd, task, vdi_copy, vdi_steps
+from xapi import messages, pbd, vdi_copy, vdi_steps
 from xapi.datatypes import NULL, STRING_MAP, Ref, Value
 from xapi.errors import XenAPIError
 from xapi.message import Call, Message, Param
@@ -113,7 +113,7 @@ def _destroy_old(call: Call, old: str, fresh: str) -> None:
             f"VDI {fresh_uuid} took its place in a revert, but it could not be destroyed: {error}"
         )
         _log.warning("VDI %s: %s", old_uuid, text)
-        task.post(call.xapi, "VDI_REVERT_OLD_DISK_LEFT", 3, "VDI", old_uuid, text)
+        messages.post(call.xapi, "VDI_REVERT_OLD_DISK_LEFT", 3, "VDI", old_uuid, text)
 
 
 MESSAGES = (

@@ -67,7 +67,7 @@ class XapiServer:
             host=this_host,
             dom0=dom0,
         )
-        dispatcher = Dispatcher(self.xapi)
+        self._dispatcher = dispatcher = Dispatcher(self.xapi)
         self._tcp = HttpServer((address, port), Application(dispatcher, {}, local=False))
         self._servers = [self._tcp]
         self._unix_socket = unix_socket
@@ -104,6 +104,7 @@ class XapiServer:
             thread.start()
         for thread in (*stopping, *self._threads):
             thread.join()
+        self._dispatcher.join()
         if self._unix_socket is not None:
             self._unix_socket.unlink(missing_ok=True)
         self.xapi.db.close()

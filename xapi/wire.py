@@ -1,8 +1,9 @@
 """XML-RPC as the XenAPI speaks it: parse a call, encode an answer, convert typed values.
 
-Differences from common XML-RPC: a 64-bit int travels as decimal text, a reply is always a
-struct {Status, Value} or {Status, ErrorDescription}, and a datetime ends in Z. From clients
-every reasonable spelling is taken, whichever protocol brought it (JSON-RPC: xapi/jsonrpc.py).
+Differences from common XML-RPC: an int travels as decimal text (an Int32 as i4), a reply is
+always a struct {Status, Value} or {Status, ErrorDescription}, and a datetime ends in Z. From
+clients every reasonable spelling is taken, whichever protocol brought it (JSON-RPC:
+xapi/jsonrpc.py).
 
     Exception
     └── WireError             the document is not an XML-RPC call or response
@@ -21,7 +22,7 @@ from xml.sax.saxutils import escape
 from defusedxml.common import DefusedXmlException
 from defusedxml.xmlrpc import DefusedExpatParser
 
-from xapi.datatypes import NULL, Basic, Enumeration, MapOf, Ref, SetOf, Type, Value
+from xapi.datatypes import NULL, Basic, Enumeration, Int32, MapOf, Ref, SetOf, Type, Value
 from xapi.errors import XenAPIError, field_type_error
 
 _INT64 = range(-(2**63), 2**63)
@@ -103,11 +104,20 @@ def response(value: Value) -> bytes:
     return "".join(parts).encode()
 
 
+def element(value: Value) -> str:
+    """A value element by itself: this is how a task keeps its result."""
+    parts: list[str] = []
+    _encode(value, parts)
+    return "".join(parts)
+
+
 def _encode(value: Value, parts: list[str]) -> None:
     if isinstance(value, str):
         parts.append(f"<value>{text(value)}</value>")
     elif isinstance(value, bool):
         parts.append(f"<value><boolean>{value:d}</boolean></value>")
+    elif isinstance(value, Int32):
+        parts.append(f"<value><i4>{value}</i4></value>")
     elif isinstance(value, int):
         parts.append(f"<value>{value}</value>")
     elif isinstance(value, float):
