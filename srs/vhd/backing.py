@@ -3,8 +3,8 @@
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from errno import EDQUOT, ENOSPC
-from stat import S_ISBLK
+from errno import EDQUOT, EFBIG, EINVAL, ENOSPC
+from stat import S_ISBLK, S_ISREG
 from types import TracebackType
 
 from srs.vhd.errors import NoSpace, ReadOnly, StorageFailed, Truncated, VHDError
@@ -45,7 +45,8 @@ class Backing:
         """
         self.path = path
         self.writable = writable
-        flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC
+        # Without O_NONBLOCK a pipe that a damaged locator names would be waited for.
+        flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC | os.O_NONBLOCK
         if create:
             flags |= os.O_CREAT
         try:
@@ -54,6 +55,9 @@ class Backing:
             raise self._failure("open", error) from error
         status = os.fstat(self._fd)
         self.is_block = S_ISBLK(status.st_mode)
+        if not self.is_block and not S_ISREG(status.st_mode):
+            self.close()
+            raise StorageFailed(path, "open", "neither a regular file nor a block device", EINVAL)
         self.identity = _identity(status)
         self.modified = int(status.st_mtime)
         if create and not self.is_block:
@@ -84,7 +88,7 @@ class Backing:
         """``length`` bytes at ``offset``, fewer only where the file ends."""
         try:
             return os.pread(self._fd, length, offset)
-        except OSError as error:
+        except (OSError, OverflowError) as error:
             raise self._failure("read", error) from error
 
     def readv(self, offset: int, buffers: Sequence[memoryview]) -> None:
@@ -98,7 +102,7 @@ class Backing:
             while batch:
                 try:
                     done = os.preadv(self._fd, batch, offset)
-                except OSError as error:
+                except (OSError, OverflowError) as error:
                     raise self._failure("read", error) from error
                 if not done:
                     raise Truncated(self.path, offset + expected)
@@ -121,7 +125,7 @@ class Backing:
             while left:
                 try:
                     done = os.pwritev(self._fd, batch, offset)
-                except OSError as error:
+                except (OSError, OverflowError) as error:
                     raise self._failure("write", error, left) from error
                 offset += done
                 left -= done
@@ -131,7 +135,7 @@ class Backing:
         """Cut or extend a regular file to ``size`` bytes."""
         try:
             os.ftruncate(self._fd, size)
-        except OSError as error:
+        except (OSError, OverflowError) as error:
             raise self._failure("truncate", error) from error
 
     def sync(self) -> None:
@@ -150,8 +154,9 @@ class Backing:
         with suppress(OSError):
             os.posix_fadvise(self._fd, offset, length, os.POSIX_FADV_DONTNEED)
 
-    def _failure(self, operation: str, error: OSError, needed: int = 0) -> VHDError:
-        number = error.errno or 0
+    def _failure(self, operation: str, error: OSError | OverflowError, needed: int = 0) -> VHDError:
+        # A place that a damaged disk names can be one that no system call knows.
+        number = error.errno or 0 if isinstance(error, OSError) else EFBIG
         if number in (ENOSPC, EDQUOT):
             return NoSpace(self.path, needed, 0)
         return StorageFailed(self.path, operation, os.strerror(number), number)

@@ -23,6 +23,9 @@ HEADER_LENGTH = 1024
 LOCATORS_AT = 576
 """Where the eight locators of 24 bytes begin, from the start of the header."""
 
+LONGEST_TEXT = 64 << 10
+"""Bytes of a locator's space that anybody could need; a larger one is damage."""
+
 FIRST_TABLE = SECTOR + HEADER_LENGTH
 """Where the header of a fresh disk ends and its block table begins."""
 

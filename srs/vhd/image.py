@@ -10,8 +10,8 @@ from srs.vhd.backing import Backing
 from srs.vhd.batmap import Batmap
 from srs.vhd.errors import BadHeader, NotSparse, Truncated
 from srs.vhd.footers import FoundFooter
-from srs.vhd.format import DIFFERENCING, FIXED, NULL_ID, SECTOR, UNUSED, blocks_of
-from srs.vhd.header import HEADER_LENGTH, Header, bat_length
+from srs.vhd.format import DIFFERENCING, FIXED, NOWHERE, NULL_ID, SECTOR, UNUSED, blocks_of
+from srs.vhd.header import HEADER_LENGTH, LONGEST_TEXT, Header, Locator, bat_length, batmap_length
 from srs.vhd.table import BlockTable
 
 _BITMAPS_KEPT = 512
@@ -83,7 +83,7 @@ class Image:
 
     @cached_property
     def metadata_end(self) -> int:
-        """The byte after all metadata in front of the blocks."""
+        """The byte after all metadata in front of the blocks, as they describe themselves."""
         header = self.header
         ends = [
             self.footer.data_offset + HEADER_LENGTH,
@@ -96,12 +96,36 @@ class Image:
 
     @cached_property
     def end_sector(self) -> int:
-        """The sector after everything the disk holds, where a regular file has its footer."""
+        """The sector after everything the disk holds, where a regular file has its footer.
+
+        Raises:
+            Truncated: a locator claims space past the end of the file.
+            BadBlock: the last block does.
+        """
+        claimed = max(locator.end for locator in self.header.locators)
+        if claimed > self.backing.size():
+            raise Truncated(self.path, claimed)
         return max(-(-self.metadata_end // SECTOR), self._table.end())
 
     def entries(self) -> "array[int]":
         """For each block the sector of its bitmap or UNUSED, as of the last flush."""
         return self._table.entries()
+
+    def refuse_stray(self, locator: Locator) -> None:
+        """Raise BadHeader if writing a text to ``locator`` would overwrite something else."""
+        start, stop = locator.offset, locator.end
+        header = self.header
+        taken = [
+            (0, SECTOR),
+            (self.footer.data_offset, self.footer.data_offset + HEADER_LENGTH),
+            (header.bat_offset, header.bat_offset + bat_length(header.slots)),
+            (min(self._table.start() * SECTOR, self.backing.size() - SECTOR), NOWHERE),
+        ]
+        if self.batmap is not None and self.batmap.header is not None:
+            taken.append((self.batmap.end - batmap_length(header.slots), self.batmap.end))
+        stray = any(start < after and begin < stop for begin, after in taken)
+        if stray or stop - start > LONGEST_TEXT:
+            raise BadHeader(self.path, f"a locator at byte {start}, over something else")
 
     def allocated(self) -> int:
         """The number of blocks in this file."""

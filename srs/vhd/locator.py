@@ -79,15 +79,20 @@ def spellings(path: str) -> tuple[tuple[bytes, bytes], ...]:
 def decode(platform: bytes, text: bytes) -> str | None:
     """The path that ``text`` spells, None if it spells none or the platform is not used."""
     try:
-        if platform == MACX:
-            url = text.decode("ascii").rstrip("\0")
-            return url.removeprefix(_URL) or None if url.startswith(_URL) else None
-        if platform in (W2KU, W2RU):
-            path = text.decode("utf-16-le").rstrip("\0").replace("\\", "/")
-            return path[2:] if path[:2] in ("C:", "c:") else path or None
+        path = _spelled(platform, text)
     except UnicodeDecodeError:
-        pass
-    return None
+        return None
+    return None if "\0" in path else path or None
+
+
+def _spelled(platform: bytes, text: bytes) -> str:
+    if platform == MACX:
+        url = text.decode("ascii").rstrip("\0")
+        return url.removeprefix(_URL) if url.startswith(_URL) else ""
+    if platform in (W2KU, W2RU):
+        path = text.decode("utf-16-le").rstrip("\0").replace("\\", "/")
+        return path[2:] if path[:2] in ("C:", "c:") else path
+    return ""
 
 
 def candidates(child: str, paths: list[str]) -> list[str]:

@@ -89,6 +89,7 @@ def set_parent(path: AnyPath, parent: AnyPath, *, raw_parent: bool = False) -> N
         NotDifferencing: the disk has no parent to change.
         ChainLoop: ``path`` is ``parent`` or one of its ancestors.
         ParentPathRefused: the path does not fit into the space of a locator, or is not ASCII.
+        BadHeader: a locator lies where other data are.
         VHDError: a disk cannot be opened or written.
     """
     path, parent = os.fspath(path), os.fspath(parent)
@@ -118,6 +119,7 @@ def _relink(image: Image, parent: str, raw_parent: bool) -> tuple[Header, list[t
     for entry in header.locators:
         text = texts.get(entry.platform)
         if text is not None:
+            image.refuse_stray(entry)
             if len(text) > entry.capacity:
                 reason = f"{len(text)} bytes for a space of {entry.capacity}"
                 raise ParentPathRefused(image.path, parent, reason, ENAMETOOLONG)

@@ -8,12 +8,10 @@ from srs.vhd.backing import Backing
 from srs.vhd.errors import BadFooter, ParentMismatch, ParentMissing, VHDError
 from srs.vhd.footers import find_footer
 from srs.vhd.format import EPOCH, FIXED, NULL_ID
-from srs.vhd.header import NO_LOCATOR, Header
+from srs.vhd.header import LONGEST_TEXT, NO_LOCATOR, Header
 from srs.vhd.image import Image
 from srs.vhd.raw import Raw
 from srs.vhd.writer import ImageWriter
-
-_LONGEST_PATH = 64 << 10
 
 Disk = Image | Raw
 
@@ -43,7 +41,7 @@ def stored_paths(image: Image) -> list[str]:
     """The parent's path as each usable locator spells it, in the order of their slots."""
     paths = []
     for entry in image.header.locators:
-        if entry.platform != NO_LOCATOR and entry.length <= min(entry.capacity, _LONGEST_PATH):
+        if entry.platform != NO_LOCATOR and entry.length <= min(entry.capacity, LONGEST_TEXT):
             text = image.backing.read(entry.offset, entry.length)
             path = locator.decode(entry.platform, text)
             if path is not None:

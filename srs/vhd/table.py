@@ -33,7 +33,9 @@ class BlockTable:
     """The table of one disk: ``blocks`` entries in use, at byte ``offset`` of the file.
 
     ``first_sector`` is where blocks can begin at the earliest: an entry below it would have
-    data read out of metadata, or written over it, and is refused.
+    data read out of metadata, or written over it, and is refused. So is one past the end of a
+    device. A file may be shorter than its table says after a crash, by all of its blocks at
+    most; an entry farther out is damage, and a write that followed it would grow the file there.
     """
 
     def __init__(self, backing: Backing, offset: int, blocks: int, first_sector: int) -> None:
@@ -41,6 +43,8 @@ class BlockTable:
         self._offset = offset
         self._blocks = blocks
         self._first_sector = first_sector
+        self._lost = 0 if backing.is_block else blocks * (STRIDE_SECTORS + 7)
+        self._limit = backing.size() // SECTOR + self._lost
         self._pages: dict[int, array[int]] = {}
         self.pending: dict[int, int] = {}
 
@@ -48,7 +52,7 @@ class BlockTable:
         """The sector of the block's bitmap, :data:`UNUSED` if the block is not in this file.
 
         Raises:
-            BadBlock: the entry leads into the metadata.
+            BadBlock: the entry leads into the metadata, or out of the file.
         """
         if self.pending and block in self.pending:
             return self.pending[block]
@@ -56,9 +60,18 @@ class BlockTable:
         if page is None:
             page = self._load(block // _PAGE)
         sector = page[block % _PAGE]
+        if self._first_sector <= sector < self._limit or sector == UNUSED:
+            return sector
         if sector < self._first_sector:
             raise BadBlock(self._backing.path, "inside the metadata", block, sector)
+        self._refuse_beyond(block, sector)
         return sector
+
+    def _refuse_beyond(self, block: int, sector: int) -> None:
+        """Raise BadBlock unless the file has grown since and the block can lie in it now."""
+        self._limit = self._backing.size() // SECTOR + self._lost
+        if sector >= self._limit:
+            raise BadBlock(self._backing.path, "past the end of the file", block, sector)
 
     def entries(self) -> "array[int]":
         """All entries as of the last flush: 4 MiB for a disk of 2 TiB."""
@@ -77,10 +90,23 @@ class BlockTable:
         """True if no block is in this file as of the last flush."""
         return next(self._scan(), None) is None
 
+    def start(self) -> int:
+        """The sector of the first block in this file, UNUSED if there is none."""
+        return min((min(part) for _, part in self._scan()), default=UNUSED)
+
     def end(self) -> int:
-        """The sector after the last block in this file, 0 if there is none."""
-        highest = (max(entry for entry in part if entry != UNUSED) for _, part in self._scan())
-        return max(highest, default=-STRIDE_SECTORS) + STRIDE_SECTORS
+        """The sector after the last block in this file, 0 if there is none.
+
+        Raises:
+            BadBlock: that block cannot be in this file.
+        """
+        highest = -STRIDE_SECTORS
+        for first, part in self._scan():
+            sector = max(entry for entry in part if entry != UNUSED)
+            if sector >= self._limit:
+                self._refuse_beyond(first + part.index(sector), sector)
+            highest = max(highest, sector)
+        return highest + STRIDE_SECTORS
 
     def store(self) -> None:
         """Write the sectors of the table that hold pending entries; durable after a sync.

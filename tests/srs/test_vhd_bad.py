@@ -141,6 +141,106 @@ def test_table_that_leads_into_the_metadata(disk: Path) -> None:
     assert disk.read_bytes() == raw
 
 
+def test_table_that_leads_out_of_the_file(disk: Path) -> None:
+    """A write that followed it would make the file as long as it says."""
+
+    def change(raw: bytearray) -> None:
+        raw[1540:1544] = struct.pack(">I", 0xF0000007)
+
+    raw = edit(disk, change)
+    with vhd.open_chain(disk, writable=True) as chain:
+        for offset in (2 * MIB, 2 * MIB + 512):
+            with pytest.raises(vhd.BadBlock, match="past the end of the file") as caught:
+                chain.write(offset, bytes(512))
+            assert (caught.value.block, caught.value.sector) == (1, 0xF0000007)
+        with pytest.raises(vhd.BadBlock):
+            chain.read(2 * MIB, 512)
+    with pytest.raises(vhd.BadBlock):
+        vhd.set_physical_size(disk, 8 * MIB)
+    assert disk.read_bytes() == raw
+
+
+def test_blocks_that_a_crash_cut_off(disk: Path) -> None:
+    """The table was durable, the length of the file was not: the disk can be written again."""
+    with vhd.open_chain(disk, writable=True) as chain:
+        chain.write(2 * MIB, b"n" * 512)
+    block = struct.unpack_from(">I", disk.read_bytes(), 1540)[0] * 512
+    os.truncate(disk, block)
+    with vhd.open_chain(disk, writable=True) as chain:
+        chain.write(0, b"m" * 512)
+        with pytest.raises(vhd.Truncated):
+            chain.write(2 * MIB, b"m" * 512)
+    with vhd.open_chain(disk) as chain:
+        assert chain.read(0, 512) == b"m" * 512
+        assert chain.read(2 * MIB, 512) == bytes(512)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "directory", "device"])
+def test_what_is_no_disk_is_not_opened(disk: Path, kind: str) -> None:
+    """Reading from a pipe would wait for a writer, from some devices it does things."""
+    parent = disk.with_name("parent.vhd")
+    parent.unlink()
+    if kind == "pipe":
+        os.mkfifo(parent)
+    elif kind == "directory":
+        parent.mkdir()
+    else:
+        parent.symlink_to("/dev/zero")
+    with pytest.raises(vhd.StorageFailed, match="neither a regular file") as caught:
+        vhd.open_chain(disk)
+    assert caught.value.errno == errno.EINVAL
+
+
+@pytest.mark.parametrize("offset", [(1 << 64) - 1024, 1 << 63])
+def test_places_that_no_system_call_knows(disk: Path, offset: int) -> None:
+    edit(disk, both_footers(16, struct.pack(">Q", offset)))
+    with pytest.raises(vhd.StorageFailed) as caught:
+        vhd.open_chain(disk)
+    assert caught.value.errno == errno.EFBIG
+
+
+def test_locator_with_a_nul_spells_no_path(disk: Path) -> None:
+    """The operating system cannot be asked for such a file; the next locator is."""
+
+    def change(raw: bytearray) -> None:
+        length, at = struct.unpack_from(">I4xQ", raw, HEADER + 584)
+        assert raw[at : at + length] == b"file://./parent.vhd"
+        raw[at + 12] = 0
+
+    edit(disk, change)
+    with vhd.open_chain(disk) as chain:
+        assert chain.paths[1] == str(disk.with_name("parent.vhd"))
+
+
+@pytest.mark.parametrize(
+    ("space", "offset"),
+    [
+        (512, 0),
+        (512, 1024),
+        (512, 1536),
+        (512, 2048),
+        (512, 2560),
+        (512, 8192 - 512),
+        (512, 1 << 40),
+        (512, (1 << 64) - 512),
+        (0xFFFFFE00, 4096),
+    ],
+)
+def test_locator_over_something_else_is_not_written(disk: Path, space: int, offset: int) -> None:
+    raw = edit(disk, header(580, struct.pack(">I4xI", space, 0) + struct.pack(">Q", offset)))
+    with pytest.raises(vhd.BadHeader, match=f"a locator at byte {offset}, over something else"):
+        vhd.set_parent(disk, disk.with_name("parent.vhd"))
+    assert disk.read_bytes() == raw
+
+
+def test_locator_past_the_end_of_the_file(disk: Path) -> None:
+    """New blocks go behind all metadata, and this one would put them a terabyte away."""
+    raw = edit(disk, header(592, struct.pack(">Q", 1 << 40)))
+    with vhd.open_chain(disk, writable=True) as chain, pytest.raises(vhd.Truncated):
+        chain.write(2 * MIB, b"n" * 512)
+    assert disk.read_bytes() == raw
+
+
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(vhd.StorageFailed) as caught:
         vhd.open_chain(tmp_path / "gone.vhd")
