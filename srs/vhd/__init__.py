@@ -13,6 +13,7 @@ from srs.vhd.build import create, snapshot
 from srs.vhd.chain import Chain, open_chain, open_raw
 from srs.vhd.check import Report, check
 from srs.vhd.coalesce import coalesce
+from srs.vhd.copy import copy
 from srs.vhd.errors import (
     BadBlock,
     BadFooter,
@@ -75,6 +76,7 @@ __all__ = [
     "VHDError",
     "check",
     "coalesce",
+    "copy",
     "create",
     "open_chain",
     "open_raw",

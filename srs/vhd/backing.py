@@ -1,9 +1,11 @@
 """One open file or block device: every byte that the engine reads or writes passes here."""
 
+import fcntl
 import os
+import struct
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from errno import EDQUOT, EFBIG, EINVAL, ENOSPC
+from errno import EDQUOT, EFBIG, EINVAL, ENOSPC, ENOSYS, ENXIO, EOPNOTSUPP, EXDEV
 from stat import S_ISBLK, S_ISREG
 from types import TracebackType
 
@@ -11,6 +13,10 @@ from srs.vhd.errors import NoSpace, ReadOnly, StorageFailed, Truncated, VHDError
 
 ZEROS = memoryview(bytes(64 << 10))
 _IOV_MAX = 1024
+_PIECE = 1 << 20
+_BLKZEROOUT = 0x127F
+_NO_COPY_RANGE = (EINVAL, ENOSYS, EOPNOTSUPP, EXDEV)
+"""What copy_file_range says between file systems, on devices, and where it is not there."""
 
 AnyPath = str | os.PathLike[str]
 Buffer = bytes | bytearray | memoryview
@@ -34,7 +40,8 @@ class Backing:
 
     ``is_block`` decides where a disk's primary footer lives; ``identity`` is that of
     :func:`identity_of`, ``modified`` the time of the last change in Unix seconds, of a device's
-    node for a device. Use it as a context manager, or call :meth:`close`.
+    node for a device. ``copies_ranges`` is false once copying into it was refused by the kernel.
+    Use it as a context manager, or call :meth:`close`.
     """
 
     def __init__(self, path: str, *, writable: bool = False, create: bool = False) -> None:
@@ -45,6 +52,7 @@ class Backing:
         """
         self.path = path
         self.writable = writable
+        self.copies_ranges = True
         # Without O_NONBLOCK a pipe that a damaged locator names would be waited for.
         flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC | os.O_NONBLOCK
         if create:
@@ -130,6 +138,72 @@ class Backing:
                 offset += done
                 left -= done
                 batch = _rest(batch, done) if left else []
+
+    def transfer(self, offset: int, target: "Backing", to: int, length: int) -> None:
+        """Copy ``length`` bytes at ``offset`` to byte ``to`` of ``target``, volatile for now.
+
+        The kernel moves them, on NFS the server, and file systems that can share extents do.
+        Holes are left out: a ``target`` that is a regular file must have a hole there, too.
+
+        Raises:
+            Truncated: this file ends first.
+            NoSpace, StorageFailed: the target cannot be written, or this file not be read.
+        """
+        at, end = offset, offset + length
+        if self.size() < end:
+            raise Truncated(self.path, end)
+        for start, stop in self.data(offset, end):
+            if target.is_block:
+                target.write_zeros(to + at - offset, start - at)
+            at = start
+            while at < stop:
+                done = self._copy_range(at, target, to + at - offset, stop - at)
+                if not done:
+                    raise Truncated(self.path, end)
+                at += done
+        if target.is_block:
+            target.write_zeros(to + at - offset, end - at)
+
+    def _copy_range(self, offset: int, target: "Backing", to: int, length: int) -> int:
+        """Copy some of ``length`` bytes; how many, 0 at the end of the file."""
+        if not target.writable:
+            raise ReadOnly(target.path)
+        if target.copies_ranges:
+            try:
+                return os.copy_file_range(self._fd, target._fd, length, offset, to)
+            except OSError as error:
+                if error.errno not in _NO_COPY_RANGE:
+                    raise target._failure("copy", error, length) from error
+                target.copies_ranges = False
+        data = self.read(offset, min(length, _PIECE))
+        target.write(to, data)
+        return len(data)
+
+    def data(self, offset: int, end: int) -> Iterator[tuple[int, int]]:
+        """What lies between ``offset`` and ``end`` and is no hole, as (first byte, byte after).
+
+        A device has no holes, and neither has a file system that does not tell.
+        """
+        while offset < end:
+            try:
+                start = os.lseek(self._fd, offset, os.SEEK_DATA)
+                stop = min(end, os.lseek(self._fd, start, os.SEEK_HOLE))
+            except OSError as error:
+                if error.errno == ENXIO and not self.is_block:
+                    return  # Nothing but a hole up to the end of the file.
+                start, stop = offset, end
+            if start < end:
+                yield start, stop
+            offset = max(stop, start)
+
+    def write_zeros(self, offset: int, length: int) -> None:
+        """Zero ``length`` bytes of a device at ``offset``, by its own means if it has some."""
+        if length:
+            try:
+                fcntl.ioctl(self._fd, _BLKZEROOUT, struct.pack("QQ", offset, length))
+            except OSError:
+                for at in range(0, length, _PIECE):
+                    self.write(offset + at, *zeros(min(_PIECE, length - at)))
 
     def truncate(self, size: int) -> None:
         """Cut or extend a regular file to ``size`` bytes."""

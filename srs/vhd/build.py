@@ -60,7 +60,7 @@ def create(path: AnyPath, size: int, *, max_size: int = 0, unique_id: UUID | Non
         raise SizeRefused(path, size, 1, MAX_SIZE)
     size = round_to_block(size)
     footer = Footer.new(size, DYNAMIC, unique_id or uuid4(), int(time.time()) - EPOCH)
-    _write_disk(path, footer, Header(_slots(path, size, max_size)))
+    _write_disk(path, footer, Header(slots_for(path, size, max_size)))
 
 
 def snapshot(
@@ -96,17 +96,17 @@ def snapshot(
             above = open_parent(disk, strict=True)
             disk.close()
             disk, size = above, round_to_block(size)
-        slots = _slots(child, size, max_size)
+        slots = slots_for(child, size, max_size)
         if size < disk.size:
             raise SizeRefused(child, size, disk.size, MAX_SIZE)
         header, texts = linked(Header(slots), child, disk)
         footer = Footer.new(size, DIFFERENCING, unique_id or uuid4(), int(time.time()) - EPOCH)
-        _write_disk(child, footer, _place(header, texts), texts, _key_of(disk))
+        _write_disk(child, footer, with_locators(header, texts), texts, key_of(disk))
     finally:
         disk.close()
 
 
-def _slots(path: str, size: int, max_size: int) -> int:
+def slots_for(path: str, size: int, max_size: int) -> int:
     """The table slots for a disk that may grow to ``max_size``, both sizes checked."""
     if not 0 < size <= MAX_SIZE:
         raise SizeRefused(path, size, 1, MAX_SIZE)
@@ -115,13 +115,13 @@ def _slots(path: str, size: int, max_size: int) -> int:
     return blocks_of(max_size or size)
 
 
-def _key_of(disk: Disk) -> BatmapHeader | None:
-    """The batmap header of an encrypted parent, whose key hash the child takes over."""
+def key_of(disk: Disk) -> BatmapHeader | None:
+    """The batmap header of an encrypted disk, whose key hash a child or a copy takes over."""
     header = disk.batmap.header if isinstance(disk, Image) and disk.batmap else None
     return header if header and header.key_cookie == 1 else None
 
 
-def _place(header: Header, texts: Sequence[tuple[bytes, bytes]]) -> Header:
+def with_locators(header: Header, texts: Sequence[tuple[bytes, bytes]]) -> Header:
     """``header`` with locators for ``texts``, one after the other behind the batmap."""
     at = FIRST_TABLE + bat_length(header.slots) + batmap_length(header.slots)
     locators = []
@@ -142,7 +142,7 @@ def _write_disk(
     backing = Backing(path, writable=True, create=True)
     try:
         with backing:
-            buffers = _metadata(footer, header, texts, key)
+            buffers = metadata_of(footer, header, texts, key)
             end = sum(map(len, buffers))
             if backing.is_block:
                 size = backing.size()
@@ -159,7 +159,7 @@ def _write_disk(
         raise
 
 
-def _metadata(
+def metadata_of(
     footer: Footer,
     header: Header,
     texts: Sequence[tuple[bytes, bytes]],

@@ -121,7 +121,7 @@ class Chain:
                 self.write(offset + length - tail, bytes(tail))
         for block, first, end in bitmap.by_block(offset + head, length - head - tail):
             held = 0
-            for _, here in self._sources(block, bitmap.span(first, end)):
+            for _, here in self.sources(block, bitmap.span(first, end)):
                 held |= here
             for run in bitmap.runs(held):
                 leaf.write_zeros(block, *run)
@@ -154,8 +154,8 @@ class Chain:
         The rest of ``view`` stays as it is.
         """
         held = 0
-        for disk, here in self._sources(block, bitmap.FULL):
-            _read_runs(disk, block, here, 0, view)
+        for disk, here in self.sources(block, bitmap.FULL):
+            read_runs(disk, block, here, 0, view)
             held |= here
         return held
 
@@ -181,7 +181,7 @@ class Chain:
             raise ReadOnly(self.path)
         return leaf
 
-    def _sources(self, block: int, wanted: int) -> Iterator[tuple[Disk, int]]:
+    def sources(self, block: int, wanted: int) -> Iterator[tuple[Disk, int]]:
         """The disks that supply some of the ``wanted`` sectors of ``block``, and which."""
         start = block * BLOCK
         for disk in self._disks:
@@ -196,14 +196,14 @@ class Chain:
 
     def _read(self, block: int, wanted: int, first: int, piece: memoryview) -> None:
         """Read the ``wanted`` sectors of ``block`` into ``piece``, which begins at ``first``."""
-        for disk, here in self._sources(block, wanted):
+        for disk, here in self.sources(block, wanted):
             wanted ^= here
-            _read_runs(disk, block, here, first, piece)
+            read_runs(disk, block, here, first, piece)
         for start, stop in bitmap.runs(wanted):
             zero_fill(piece[(start - first) * SECTOR : (stop - first) * SECTOR])
 
 
-def _read_runs(disk: Disk, block: int, here: int, first: int, piece: memoryview) -> None:
+def read_runs(disk: Disk, block: int, here: int, first: int, piece: memoryview) -> None:
     """Read the sectors ``here`` of ``block`` from ``disk``, near ones with one system call."""
     base = disk.data_offset(block)
     views: list[memoryview] = []

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from srs.vhd.backing import Backing, zeros
+from srs.vhd import bitmap
+from srs.vhd.backing import ZEROS, Backing, zeros
 from srs.vhd.format import BLOCK, NULL_ID, SECTOR, Footer, blocks_of
 
 
@@ -21,12 +22,34 @@ class Raw:
         self._unsynced = False
 
     def blocks(self) -> Iterator[int]:
-        """Every block: flat storage holds them all."""
-        return iter(range(blocks_of(self.size)))
+        """Every block that is not a hole; holes hold zeros."""
+        last = -1
+        for start, stop in self.backing.data(0, self.size):
+            yield from range(max(last + 1, start // BLOCK), blocks_of(stop))
+            last = blocks_of(stop) - 1
 
     def present(self, block: int, wanted: int) -> int:
         """All of the ``wanted`` sectors: flat storage has no holes that lead elsewhere."""
         return wanted
+
+    def data(self, block: int, wanted: int) -> int:
+        """Those of the ``wanted`` sectors that may not be zeros.
+
+        A file tells by its holes; of a device, which has none, pieces of 64 KiB are looked at.
+        """
+        held = 0
+        base = block * BLOCK
+        end = min(base + BLOCK, self.size)
+        find = self._nonzero if self.backing.is_block else self.backing.data
+        for start, stop in find(base, end):
+            held |= bitmap.span((start - base) // SECTOR, -(-(stop - base) // SECTOR))
+        return wanted & held
+
+    def _nonzero(self, base: int, end: int) -> Iterator[tuple[int, int]]:
+        for at in range(base, end, len(ZEROS)):
+            piece = self.backing.read(at, min(len(ZEROS), end - at))
+            if piece != ZEROS[: len(piece)]:
+                yield at, at + len(piece)
 
     def data_offset(self, block: int) -> int:
         """The byte where the data of ``block`` begin."""
