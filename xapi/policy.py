@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from xapi import policy_sr, policy_vbd, policy_vdi
+from xapi import policy_sr, policy_vbd, policy_vdi, policy_vm
 from xapi.database import Database
 from xapi.errors import XenAPIError
 from xapi.message import now
@@ -26,21 +26,28 @@ _CHECKS: Mapping[str, _Check] = {
     "SR": policy_sr.check,
     "VDI": policy_vdi.check,
     "VBD": policy_vbd.check,
+    "VM": policy_vm.check,
 }
 _OFFERED: Mapping[str, tuple[str, ...]] = {
     "SR": policy_sr.OFFERED,
     "VDI": policy_vdi.OFFERED,
     "VBD": policy_vbd.OFFERED,
+    "VM": policy_vm.OFFERED,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """One operation on one object, as current_operations will show it."""
+    """One operation on one object, as current_operations will show it.
+
+    `leaving_out`: VBDs of a VDI that do not count as its users, since the operation itself is
+    going to detach them first.
+    """
 
     cls: str
     ref: str
     operation: str
+    leaving_out: frozenset[str] = frozenset()
 
 
 class Policy:
@@ -83,6 +90,17 @@ class Policy:
         with self._db.lock:
             return tuple(op for op in _OFFERED.get(cls, ()) if self._permits(cls, ref, op))
 
+    def assert_allowed(self, *marks: Mark) -> None:
+        """Raise what forbids one of the operations just now; nothing is marked."""
+        with self._db.lock:
+            for mark in marks:
+                self._check(mark)
+
+    def wait_for(self, condition: Callable[[], bool], seconds: float) -> bool:
+        """Wait until the condition holds; it is looked at whenever an operation ends."""
+        with self._changed:
+            return self._changed.wait_for(condition, seconds)
+
     def close(self) -> None:
         """The server stops: nobody waits any longer."""
         with self._changed:
@@ -94,7 +112,7 @@ class Policy:
         while True:
             try:
                 for mark in marks:
-                    _CHECKS[mark.cls](self._db, mark.ref, mark.operation)
+                    self._check(mark)
                 return
             except XenAPIError as error:
                 remaining = deadline - time.monotonic()
@@ -102,6 +120,12 @@ class Policy:
                     raise
                 self._changed.wait(remaining)
                 check_cancelled(self._db, task)
+
+    def _check(self, mark: Mark) -> None:
+        if mark.leaving_out:
+            policy_vdi.check(self._db, mark.ref, mark.operation, mark.leaving_out)
+        else:
+            _CHECKS[mark.cls](self._db, mark.ref, mark.operation)
 
     def _permits(self, cls: str, ref: str, operation: str) -> bool:
         try:

@@ -15,25 +15,33 @@ from xapi.errors import XenAPIError, other_operation, sr_has_no_pbds, sr_not_sup
 #: What SR.allowed_operations may show.
 OFFERED = words(
     "scan destroy forget plug unplug vdi_create vdi_destroy vdi_resize vdi_clone "
-    "vdi_snapshot vdi_introduce vdi_revert update pbd_create pbd_destroy"
+    "vdi_snapshot vdi_mirror vdi_enable_cbt vdi_disable_cbt vdi_data_destroy "
+    "vdi_list_changed_blocks vdi_set_on_boot vdi_introduce vdi_revert update pbd_create "
+    "pbd_destroy"
 )
 #: Plugging goes on beside other operations, but not beside those that change the same PBDs.
 _NOT_WHILE_PLUGGING = frozenset({"plug", "unplug", "destroy", "forget", "pbd_destroy"})
 #: The driver's capability that an operation needs. vdi_clone is not here: it is emulated.
-_FEATURE = {
+FEATURE = {
     "vdi_create": "VDI_CREATE",
     "vdi_destroy": "VDI_DELETE",
     "vdi_resize": "VDI_RESIZE",
     "vdi_introduce": "VDI_INTRODUCE",
     "vdi_snapshot": "VDI_SNAPSHOT",
     "vdi_revert": "VDI_REVERT",
+    "vdi_mirror": "VDI_MIRROR",
+    "vdi_enable_cbt": "VDI_CONFIG_CBT",
+    "vdi_disable_cbt": "VDI_CONFIG_CBT",
+    "vdi_data_destroy": "VDI_CONFIG_CBT",
+    "vdi_list_changed_blocks": "VDI_CONFIG_CBT",
+    "vdi_set_on_boot": "VDI_RESET_ON_BOOT",
     "update": "SR_UPDATE",
 }
 
 
 def check(db: Database, sr: str, operation: str) -> None:
     """Raise the XenAPIError that forbids the operation, if there is one."""
-    if operation in _FEATURE and _FEATURE[operation] not in features(db, sr):
+    if operation in FEATURE and FEATURE[operation] not in features(db, sr):
         raise sr_not_supported(sr)
     current: Mapping[str, str] = db.get("SR", sr, "current_operations")
     for task, running in current.items():

@@ -8,7 +8,7 @@ from xapi.database import Database
 from xapi.errors import XenAPIError, other_operation, vdi_in_use
 
 #: What VBD.allowed_operations may show.
-OFFERED = ("attach", "plug", "unplug")
+OFFERED = ("attach", "eject", "insert", "plug", "unplug", "unplug_force")
 
 
 def check(db: Database, vbd: str, operation: str) -> None:
@@ -16,21 +16,23 @@ def check(db: Database, vbd: str, operation: str) -> None:
     current: Mapping[str, str] = db.get("VBD", vbd, "current_operations")
     for task, running in current.items():
         raise other_operation("VBD", vbd, running, task)
-    attached: bool = db.get("VBD", vbd, "currently_attached")
-    device: str = db.get("VBD", vbd, "device")
-    if operation in ("plug", "attach"):
-        if attached:
-            raise XenAPIError("DEVICE_ALREADY_ATTACHED", (device,))
-        _check_vdi(db, vbd)
-    elif operation == "unplug":
-        if not attached:
-            raise XenAPIError("DEVICE_ALREADY_DETACHED", (device,))
-        if not db.get("VBD", vbd, "unpluggable"):
-            raise XenAPIError("VBD_NOT_UNPLUGGABLE", (vbd,))
+    if operation in ("insert", "eject"):
+        _check_medium(db, vbd, operation)
+    elif operation in ("plug", "attach"):
+        _check_plug(db, vbd, operation)
+    elif operation in ("unplug", "unplug_force"):
+        _check_unplug(db, vbd, operation)
+    elif operation in ("pause", "unpause"):
+        _check_running(db, vbd)
 
 
-def _check_vdi(db: Database, vbd: str) -> None:
-    """Whether the VBD's VDI can be attached as the VBD wants it."""
+def check_vdi(db: Database, vbd: str) -> None:
+    """Whether the VBD's VDI can be attached as the VBD wants it.
+
+    Raises:
+        XenAPIError: VBD_IS_EMPTY, VDI_NOT_MANAGED, OTHER_OPERATION_IN_PROGRESS, or VDI_IN_USE
+            where one writes and another has it.
+    """
     if db.get("VBD", vbd, "empty"):
         raise XenAPIError("VBD_IS_EMPTY", (vbd,))
     vdi: str = db.get("VBD", vbd, "VDI")
@@ -48,3 +50,38 @@ def _check_vdi(db: Database, vbd: str) -> None:
             continue
         if "RW" in (db.get("VBD", vbd, "mode"), db.get("VBD", other, "mode")):
             raise vdi_in_use(vdi, "attach")
+
+
+def _check_plug(db: Database, vbd: str, operation: str) -> None:
+    if db.get("VBD", vbd, "currently_attached"):
+        raise XenAPIError("DEVICE_ALREADY_ATTACHED", (db.get("VBD", vbd, "device"),))
+    if operation == "plug":
+        _check_running(db, vbd)
+    check_vdi(db, vbd)
+
+
+def _check_unplug(db: Database, vbd: str, operation: str) -> None:
+    if not db.get("VBD", vbd, "currently_attached"):
+        raise XenAPIError("DEVICE_ALREADY_DETACHED", (db.get("VBD", vbd, "device"),))
+    _check_running(db, vbd)
+    if operation == "unplug" and not db.get("VBD", vbd, "unpluggable"):
+        raise XenAPIError("VBD_NOT_UNPLUGGABLE", (vbd,))
+
+
+def _check_medium(db: Database, vbd: str, operation: str) -> None:
+    if db.get("VBD", vbd, "type") != "CD":
+        raise XenAPIError("VBD_NOT_REMOVABLE_MEDIA", (vbd,))
+    empty: bool = db.get("VBD", vbd, "empty")
+    if operation == "insert" and not empty:
+        raise XenAPIError("VBD_NOT_EMPTY", (vbd,))
+    if operation == "eject" and empty:
+        raise XenAPIError("VBD_IS_EMPTY", (vbd,))
+
+
+def _check_running(db: Database, vbd: str) -> None:
+    vm: str = db.get("VBD", vbd, "VM")
+    if not db.exists("VM", vm):
+        return
+    state: str = db.get("VM", vm, "power_state")
+    if state not in ("Running", "Paused"):
+        raise XenAPIError("VM_BAD_POWER_STATE", (vm, "running", state.lower()))

@@ -156,6 +156,27 @@ class SMAPIv1:
         """vdi_update."""
         self._vdi(task, "vdi_update", sr, vdi)
 
+    def vdi_generate_config(self, task: str, sr: str, vdi: str) -> str:
+        """vdi_generate_config."""
+        return str(self._vdi(task, "vdi_generate_config", sr, vdi))
+
+    def vdi_enable_cbt(self, task: str, sr: str, vdi: str) -> None:
+        """vdi_enable_cbt."""
+        self._vdi(task, "vdi_enable_cbt", sr, vdi)
+
+    def vdi_disable_cbt(self, task: str, sr: str, vdi: str) -> None:
+        """vdi_disable_cbt."""
+        self._vdi(task, "vdi_disable_cbt", sr, vdi)
+
+    def vdi_data_destroy(self, task: str, sr: str, vdi: str) -> None:
+        """vdi_data_destroy."""
+        self._vdi(task, "vdi_data_destroy", sr, vdi)
+
+    def vdi_list_changed_blocks(self, task: str, sr: str, older: str, newer: str) -> str:
+        """vdi_list_changed_blocks: the request's VDI is the older, args = [the newer's ref]."""
+        args = [self._vdi_ref(self._db.by_uuid("SR", sr), newer)]
+        return str(self._vdi(task, "vdi_list_changed_blocks", sr, older, args=args))
+
     def vdi_attach(self, task: str, sr: str, vdi: str, *, writable: bool) -> Mapping[str, object]:
         """vdi_attach, args = ["true"/"false"]."""
         return _struct(self._vdi(task, "vdi_attach", sr, vdi, args=[str(writable).lower()]))

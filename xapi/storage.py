@@ -144,6 +144,21 @@ class Storage(Protocol):
     def vdi_update(self, task: str, sr: str, vdi: str) -> None:
         """Write the VDI's record into the SR's own metadata."""
 
+    def vdi_generate_config(self, task: str, sr: str, vdi: str) -> str:
+        """What a host needs in order to attach the VDI while there is no toolstack."""
+
+    def vdi_enable_cbt(self, task: str, sr: str, vdi: str) -> None:
+        """Begin to note which blocks of a VDI change."""
+
+    def vdi_disable_cbt(self, task: str, sr: str, vdi: str) -> None:
+        """Stop that, and forget what was noted."""
+
+    def vdi_data_destroy(self, task: str, sr: str, vdi: str) -> None:
+        """Destroy a snapshot's data, and keep the note of what changed up to it."""
+
+    def vdi_list_changed_blocks(self, task: str, sr: str, older: str, newer: str) -> str:
+        """A bitmap in base64, one bit for 64 KiB: what may differ between two VDIs."""
+
     def vdi_attach(self, task: str, sr: str, vdi: str, *, writable: bool) -> Mapping[str, object]:
         """Prepare a VDI for use on the host; the struct tells the host how to reach it."""
 

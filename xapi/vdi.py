@@ -1,4 +1,4 @@
-"""VDIs: create, snapshot, clone, resize, update, forget, destroy."""
+"""VDIs: create, snapshot, clone, resize, update, forget, destroy, and how they may be used."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import cast
 
 from xapi import pbd, vdi_copy, vdi_steps
-from xapi.datamodel_storage import VDI
-from xapi.datatypes import NULL, STRING_MAP, Basic, RecordOf, Ref
+from xapi.datamodel_storage import ON_BOOT, VDI
+from xapi.datatypes import NULL, STRING_MAP, Basic, RecordOf, Ref, Value
 from xapi.errors import XenAPIError
 from xapi.generated import construct
 from xapi.message import Call, Message, Param, now
 from xapi.policy import Mark
+from xapi.policy_vm import check_power_state
 from xapi.storage import as_xenapi_errors
 
 
@@ -28,7 +29,7 @@ def create(call: Call, record: Mapping[str, object]) -> str:
 
 def snapshot(call: Call, vdi: str, driver_params: Mapping[str, str]) -> str:
     """A VDI with the present content of another, marked as its snapshot."""
-    xapi, marks = call.xapi, _marks(call, vdi, "snapshot")
+    xapi, marks = call.xapi, vdi_steps.marks(call.xapi, vdi, "snapshot")
     with xapi.policy.operation(call.task, call.method, *marks):
         sr, sr_uuid, location = vdi_steps.names(xapi, vdi)
         pbd.require_plugged(xapi, sr)
@@ -51,14 +52,16 @@ def snapshot(call: Call, vdi: str, driver_params: Mapping[str, str]) -> str:
 
 def clone(call: Call, vdi: str, driver_params: Mapping[str, str]) -> str:
     """A writable VDI with the content of another, which is no snapshot of it."""
-    with call.xapi.policy.operation(call.task, call.method, *_marks(call, vdi, "clone")):
+    marks = vdi_steps.marks(call.xapi, vdi, "clone")
+    with call.xapi.policy.operation(call.task, call.method, *marks):
         pbd.require_plugged(call.xapi, call.xapi.db.get("VDI", vdi, "SR"))
         return vdi_copy.clone(call, vdi, driver_params)
 
 
 def destroy(call: Call, self: str) -> str:
     """Destroy a VDI; VBDs that refer to it go with it."""
-    with call.xapi.policy.operation(call.task, call.method, *_marks(call, self, "destroy")):
+    marks = vdi_steps.marks(call.xapi, self, "destroy")
+    with call.xapi.policy.operation(call.task, call.method, *marks):
         pbd.require_plugged(call.xapi, call.xapi.db.get("VDI", self, "SR"))
         vdi_steps.remove(call, self)
     return ""
@@ -66,7 +69,8 @@ def destroy(call: Call, self: str) -> str:
 
 def resize(call: Call, vdi: str, size: int) -> str:
     """Make a VDI larger. Whether it may become smaller, the driver decides (it may not)."""
-    with call.xapi.policy.operation(call.task, call.method, *_marks(call, vdi, "resize")):
+    marks = vdi_steps.marks(call.xapi, vdi, "resize")
+    with call.xapi.policy.operation(call.task, call.method, *marks):
         _resize(call, vdi, size, online=False)
     return ""
 
@@ -92,6 +96,46 @@ def update(call: Call, vdi: str) -> str:
         with as_xenapi_errors(sr, vdi):
             call.xapi.storage.vdi_update(call.task, sr_uuid, location)
     return ""
+
+
+def generate_config(call: Call, host: str, vdi: str) -> str:
+    """What a host needs in order to attach the VDI while there is no toolstack."""
+    call.xapi.db.get("host", host, "uuid")
+    with call.xapi.policy.operation(call.task, call.method, Mark("VDI", vdi, "generate_config")):
+        sr, sr_uuid, location = vdi_steps.names(call.xapi, vdi)
+        pbd.require_plugged(call.xapi, sr)
+        with as_xenapi_errors(sr, vdi):
+            return call.xapi.storage.vdi_generate_config(call.task, sr_uuid, location)
+
+
+def set_on_boot(call: Call, self: str, value: str) -> str:
+    """Whether the disk begins anew with each start of its VM, which must be halted."""
+    db = call.xapi.db
+    marks = vdi_steps.marks(call.xapi, self, "set_on_boot")
+    with call.xapi.policy.operation(call.task, call.method, *marks), db.transaction():
+        for vbd in db.get("VDI", self, "VBDs"):
+            check_power_state(db, db.get("VBD", vbd, "VM"), "Halted")
+        db.put("VDI", self, on_boot=value)
+    return ""
+
+
+def set_allow_caching(call: Call, self: str, value: bool) -> str:
+    """Whether hosts may keep a copy of what they read."""
+    call.xapi.db.put("VDI", self, allow_caching=value)
+    return ""
+
+
+def get_nbd_info(call: Call, self: str) -> Value:
+    """Where the VDI can be read over NBD: nowhere, since no network here has that purpose."""
+    type_: str = call.xapi.db.get("VDI", self, "type")
+    if type_ == "cbt_metadata":
+        raise XenAPIError("VDI_INCOMPATIBLE_TYPE", (self, type_))
+    return ()
+
+
+def force_unlock(call: Call, vdi: str) -> str:
+    """A message of old: there has been no lock to break for long."""
+    raise XenAPIError("MESSAGE_DEPRECATED")
 
 
 def forget(call: Call, vdi: str) -> str:
@@ -120,11 +164,6 @@ def _set_name(field: str) -> Callable[[Call, str, str], str]:
     return run
 
 
-def _marks(call: Call, vdi: str, operation: str) -> tuple[Mark, Mark]:
-    sr: str = call.xapi.db.get("VDI", vdi, "SR")
-    return Mark("SR", sr, f"vdi_{operation}"), Mark("VDI", vdi, operation)
-
-
 def _share_content_id(call: Call, vdi: str) -> None:
     """A VDI and its snapshot hold the same content, and say so by the same content_id."""
     db = call.xapi.db
@@ -148,6 +187,11 @@ MESSAGES = (
     Message("VDI.resize_online", resize_online, (_VDI, _SIZE)),
     Message("VDI.update", update, (_VDI,)),
     Message("VDI.forget", forget, (_VDI,)),
+    Message("VDI.generate_config", generate_config, (Param("host", Ref("host")), _VDI)),
+    Message("VDI.force_unlock", force_unlock, (_VDI,)),
+    Message("VDI.get_nbd_info", get_nbd_info, (_SELF,)),
+    Message("VDI.set_on_boot", set_on_boot, (_SELF, Param("value", ON_BOOT))),
+    Message("VDI.set_allow_caching", set_allow_caching, (_SELF, Param("value", Basic.BOOL))),
     Message("VDI.destroy", destroy, (_SELF,)),
     Message("VDI.set_name_label", _set_name("name_label"), (_SELF, _TEXT)),
     Message("VDI.set_name_description", _set_name("name_description"), (_SELF, _TEXT)),

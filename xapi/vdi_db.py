@@ -119,6 +119,7 @@ def _check_names(call: Call, sr: str, fields: Mapping[str, Value]) -> None:
 
 MESSAGES = (
     Message("VDI.db_introduce", db_introduce, _DB_INTRODUCED),
+    Message("VDI.pool_introduce", db_introduce, _DB_INTRODUCED),
     Message("VDI.db_forget", db_forget, (Param("vdi", Ref("VDI")),)),
     Message("VDI.introduce", introduce, _INTRODUCED),
     *(

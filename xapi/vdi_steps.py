@@ -13,6 +13,7 @@ from typing import cast
 from xapi.datatypes import NULL, Value
 from xapi.errors import XenAPIError, internal_error
 from xapi.message import Call
+from xapi.policy import Mark
 from xapi.policy_sr import features
 from xapi.storage import NewVDI, StorageError, VDIName, as_xenapi_errors
 from xapi.toolstack import Toolstack
@@ -49,6 +50,12 @@ def introduced(call: Call, name: VDIName) -> str:
         return call.xapi.db.by_uuid("VDI", name.uuid)
     except XenAPIError:
         raise internal_error(f"the driver made VDI {name.uuid} but no record of it") from None
+
+
+def marks(xapi: Toolstack, vdi: str, operation: str) -> tuple[Mark, Mark]:
+    """What an operation that its SR must know of marks: the SR first, then the VDI."""
+    sr: str = xapi.db.get("VDI", vdi, "SR")
+    return Mark("SR", sr, f"vdi_{operation}"), Mark("VDI", vdi, operation)
 
 
 def inherited(xapi: Toolstack, vdi: str) -> dict[str, Value]:
