@@ -19,8 +19,14 @@ from xapi import (
     task,
     vbd,
     vdi,
+    vdi_cbt,
     vdi_copy,
     vdi_db,
+    vm,
+    vm_power,
+    vm_revert,
+    vm_settings,
+    vm_snapshot,
 )
 from xapi.datamodel import CLASSES
 from xapi.datatypes import NULL, Value
@@ -32,7 +38,11 @@ from xapi.wire import decode
 _log = logging.getLogger(__name__)
 _ASYNC = "Async."
 
-_WRITTEN_BY_HAND = (session, task, messages, host, sm, sr, pbd, vdi, vdi_copy, vdi_db, revert, vbd)
+_WRITTEN_BY_HAND = (
+    *(session, task, messages, host, sm, sr, pbd),
+    *(vdi, vdi_cbt, vdi_copy, vdi_db, revert, vbd),
+    *(vm, vm_power, vm_revert, vm_settings, vm_snapshot),
+)
 
 
 class Dispatcher:

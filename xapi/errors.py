@@ -46,6 +46,10 @@ CODES: dict[str, Code] = {
         ("class", "handle"),
         "The object may have been destroyed: look it up again by uuid.",
     ),
+    "HA_DISABLE_IN_PROGRESS": Code("High availability is being switched off."),
+    "HA_ENABLE_IN_PROGRESS": Code("High availability is being switched on."),
+    "HA_IS_ENABLED": Code("High availability is on.", (), "Disable high availability first."),
+    "HOST_NOT_LIVE": Code("The host does not answer.", ("host",)),
     "HOST_OFFLINE": Code(
         "The host cannot be reached.", ("host",), "Start the host, then repeat the call."
     ),
@@ -58,9 +62,19 @@ CODES: dict[str, Code] = {
         ("type", "param_name", "uuid", "key"),
         "Remove the key first.",
     ),
+    "MEMORY_CONSTRAINT_VIOLATION": Code("The memory limits contradict each other.", ("rule",)),
+    "MESSAGE_DEPRECATED": Code("The message does nothing any more."),
     "MESSAGE_METHOD_UNKNOWN": Code("There is no such message.", ("method",)),
     "MESSAGE_PARAMETER_COUNT_MISMATCH": Code(
         "The message takes another number of parameters.", ("method", "expected", "received")
+    ),
+    "NOT_SUPPORTED_DURING_UPGRADE": Code(
+        "The pool's hosts are being upgraded.", (), "Finish the upgrade of all hosts first."
+    ),
+    "OPERATION_BLOCKED": Code(
+        "The VM's owner has blocked the operation.",
+        ("ref", "code"),
+        "Remove it from the VM's blocked_operations.",
     ),
     "OPERATION_NOT_ALLOWED": Code("The operation is not allowed now.", ("reason",)),
     "OTHER_OPERATION_IN_PROGRESS": Code(
@@ -88,8 +102,10 @@ CODES: dict[str, Code] = {
     "VALUE_NOT_SUPPORTED": Code("The value is not supported.", ("field", "value", "reason")),
     "VBD_CDS_MUST_BE_READONLY": Code("A CD can only be attached read-only."),
     "VBD_IS_EMPTY": Code("The device holds no medium.", ("vbd",)),
+    "VBD_NOT_EMPTY": Code("The device holds a medium already.", ("vbd",), "Eject it first."),
     "VBD_NOT_REMOVABLE_MEDIA": Code("The device's medium cannot be removed.", ("vbd",)),
     "VBD_NOT_UNPLUGGABLE": Code("The device may not be unplugged.", ("vbd",)),
+    "VDI_CBT_ENABLED": Code("The VDI's changes are being tracked.", ("vdi",), "Disable CBT first."),
     "VDI_IN_USE": Code(
         "The VDI is in use.", ("vdi", "operation"), "Unplug the VBDs that use the VDI."
     ),
@@ -98,6 +114,7 @@ CODES: dict[str, Code] = {
     "VDI_HAS_RRDS": Code("The VDI holds performance data.", ("vdi",)),
     "VDI_IS_SHARABLE": Code("The VDI is sharable.", ("vdi",)),
     "VDI_MISSING": Code("The VDI's storage is gone.", ("sr", "vdi")),
+    "VDI_NO_CBT_METADATA": Code("No changes of the VDI were tracked.", ("vdi",)),
     "VDI_NOT_MANAGED": Code("The VDI is internal to its SR's driver.", ("vdi",)),
     "VDI_ON_BOOT_MODE_INCOMPATIBLE_WITH_OPERATION": Code(
         "VDIs that are reset on boot cannot do that."
@@ -105,6 +122,23 @@ CODES: dict[str, Code] = {
     "VDI_READONLY": Code("The VDI is read-only.", ("vdi",)),
     "VDI_TOO_SMALL": Code("The VDI is too small.", ("vdi", "minimum size")),
     "VM_BAD_POWER_STATE": Code("The VM is in another power state.", ("vm", "expected", "actual")),
+    "VM_HAS_VUSBS": Code("The VM has USB devices.", ("vm",)),
+    "VM_IS_SNAPSHOT": Code("The VM is a snapshot, which cannot do that.", ("vm", "operation")),
+    "VM_IS_TEMPLATE": Code("The VM is a template, which cannot do that.", ("vm", "operation")),
+    "VM_NO_SUSPEND_SR": Code(
+        "There is no SR for the VM's memory image.",
+        ("vm",),
+        "Set the VM's suspend_SR or the pool's suspend_image_SR to a plugged SR.",
+    ),
+    "VM_REQUIRES_SR": Code("The VM needs an SR that the host has not plugged in.", ("vm", "sr")),
+    "VM_REVERT_FAILED": Code(
+        "The VM could not be reverted; its disks are as they were.",
+        ("snapshot", "vm"),
+        "The server's log says what failed.",
+    ),
+    "VM_SNAPSHOT_WITH_QUIESCE_NOT_SUPPORTED": Code(
+        "Guests cannot be asked to hold still.", ("vm",), "Take a common snapshot: VM.snapshot."
+    ),
     "XENAPI_MISSING_PLUGIN": Code("The host has no such plugin.", ("plugin",)),
 }
 

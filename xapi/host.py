@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from xapi import vm_power
 from xapi.database import Database
 from xapi.datamodel import CLASSES
-from xapi.datatypes import NULL, STRING_MAP, Basic, Ref
+from xapi.datatypes import STRING_MAP, Basic, Ref
 from xapi.errors import XenAPIError
 from xapi.message import Call, Message, Param, now
 from xapi.toolstack import Toolstack
@@ -111,7 +112,7 @@ def _create_networks(db: Database, host: str) -> None:
 
 
 def restarted(xapi: Toolstack) -> None:
-    """The host lost power: nothing is plugged in on it any more."""
+    """The host lost power: nothing is plugged in on it any more, and no VM runs there."""
     xapi.datapath.forget_all()
     with xapi.db.transaction():
         _unplug_all(xapi.db, xapi.host)
@@ -121,12 +122,13 @@ def _unplug_all(db: Database, host: str) -> None:
     for pbd in db.find("PBD", host=host):
         db.put("PBD", pbd, currently_attached=False)
     for vbd in db.refs("VBD"):
+        vm: str = db.get("VBD", vbd, "VM")
         if db.get("VBD", vbd, "reserved"):
             db.destroy("VBD", vbd)
-        else:
-            db.put("VBD", vbd, currently_attached=False, device="")
+        elif not db.exists("VM", vm) or db.get("VM", vm, "power_state") != "Suspended":
+            db.put("VBD", vbd, currently_attached=False, device="", runtime_properties={})
     for vm in db.find("VM", resident_on=host, is_control_domain=False):
-        db.put("VM", vm, power_state="Halted", resident_on=NULL, domid=-1)
+        vm_power.put_halted(db, vm)
 
 
 def _end_operations(db: Database) -> None:

@@ -10,6 +10,7 @@ from xapi.errors import XenAPIError, not_allowed, sr_has_no_pbds
 from xapi.generated import construct
 from xapi.message import Call, Message, Param
 from xapi.policy import Mark
+from xapi.policy_vm import runs
 from xapi.storage import as_xenapi_errors
 from xapi.toolstack import Toolstack
 
@@ -106,16 +107,17 @@ def require_driver(xapi: Toolstack, type_: str) -> None:
 
 
 def _active_vdis(xapi: Toolstack, sr: str) -> tuple[str, ...]:
+    """The SR's VDIs that a VM has open; one that sleeps has its disks closed."""
     with xapi.db.lock:
         vdis: tuple[str, ...] = xapi.db.get("SR", sr, "VDIs")
         return tuple(
-            vdi
-            for vdi in vdis
-            if any(
-                xapi.db.get("VBD", vbd, "currently_attached")
-                for vbd in xapi.db.get("VDI", vdi, "VBDs")
-            )
+            vdi for vdi in vdis if any(_is_open(xapi, vbd) for vbd in xapi.db.get("VDI", vdi, "VBDs"))
         )
+
+
+def _is_open(xapi: Toolstack, vbd: str) -> bool:
+    attached: bool = xapi.db.get("VBD", vbd, "currently_attached")
+    return attached and runs(xapi.db, xapi.db.get("VBD", vbd, "VM"))
 
 
 def _check_device_config(config: object) -> None:

@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from xapi.database import Database
+from xapi.datatypes import words
 from xapi.errors import XenAPIError, other_operation, vdi_in_use
 
 #: What VBD.allowed_operations may show.
 OFFERED = ("attach", "eject", "insert", "plug", "unplug", "unplug_force")
+
+#: What a VM does when its disks leave.
+_DETACHING = frozenset(
+    words(
+        "clean_shutdown hard_shutdown shutdown clean_reboot hard_reboot suspend checkpoint "
+        "reverting power_state_reset"
+    )
+)
 
 
 def check(db: Database, vbd: str, operation: str) -> None:
@@ -57,6 +66,7 @@ def _check_plug(db: Database, vbd: str, operation: str) -> None:
         raise XenAPIError("DEVICE_ALREADY_ATTACHED", (db.get("VBD", vbd, "device"),))
     if operation == "plug":
         _check_running(db, vbd)
+        _check_vm(db, vbd)
     check_vdi(db, vbd)
 
 
@@ -76,6 +86,15 @@ def _check_medium(db: Database, vbd: str, operation: str) -> None:
         raise XenAPIError("VBD_NOT_EMPTY", (vbd,))
     if operation == "eject" and empty:
         raise XenAPIError("VBD_IS_EMPTY", (vbd,))
+
+
+def _check_vm(db: Database, vbd: str) -> None:
+    """Nothing is plugged into a VM whose disks are just being detached."""
+    vm: str = db.get("VBD", vbd, "VM")
+    running: Mapping[str, str] = db.get("VM", vm, "current_operations")
+    for task, operation in running.items():
+        if operation in _DETACHING:
+            raise other_operation("VM", vm, operation, task)
 
 
 def _check_running(db: Database, vbd: str) -> None:

@@ -113,6 +113,11 @@ def check_power_state(db: Database, vm: str, *expected: str) -> None:
         )
 
 
+def runs(db: Database, vm: str) -> bool:
+    """Whether the VM has its disks open: it runs, or it is paused."""
+    return db.exists("VM", vm) and db.get("VM", vm, "power_state") in ("Running", "Paused")
+
+
 def _check_other_operations(db: Database, vm: str, operation: str) -> None:
     current: Mapping[str, str] = db.get("VM", vm, "current_operations")
     for task, running in current.items():

@@ -14,12 +14,14 @@ import logging
 from collections.abc import Mapping
 
 from xapi import messages, pbd, vdi_copy, vdi_steps
+from xapi.database import Database
 from xapi.datatypes import NULL, STRING_MAP, Ref, Value
 from xapi.errors import XenAPIError
 from xapi.message import Call, Message, Param
 from xapi.policy import Mark
 from xapi.policy_sr import features
 from xapi.storage import Unimplemented, as_xenapi_errors
+from xapi.toolstack import Toolstack
 
 _log = logging.getLogger(__name__)
 
@@ -29,22 +31,31 @@ def revert(call: Call, snapshot: str, driver_params: Mapping[str, str]) -> str:
 
     The checks come in the XenAPI's order; before the driver is called nothing has changed.
     """
-    db, policy = call.xapi.db, call.xapi.policy
+    db = call.xapi.db
     sr: str = db.get("VDI", snapshot, "SR")
     native = "VDI_REVERT" in features(db, sr)
-    on_sr = Mark("SR", sr, "vdi_revert" if native else "vdi_clone")
-    with policy.operation(call.task, call.method, on_sr, Mark("VDI", snapshot, "revert_to")):
-        target: str = db.get("VDI", snapshot, "snapshot_of")
-        with policy.operation(call.task, call.method, Mark("VDI", target, "revert_from")):
-            pbd.require_plugged(call.xapi, sr)
-            if not db.get("VDI", snapshot, "managed"):
-                raise XenAPIError("VDI_NOT_MANAGED", (snapshot,))
-            if native and _in_place(call, snapshot, target, driver_params):
-                return target
-            return _by_clone(call, snapshot, target, driver_params)
+    target: str = db.get("VDI", snapshot, "snapshot_of")
+    # All marks or none: whoever holds the SR would block who needs it to let go of the target.
+    marks = (
+        Mark("SR", sr, "vdi_revert" if native else "vdi_clone"),
+        Mark("VDI", snapshot, "revert_to"),
+        Mark("VDI", target, "revert_from"),
+    )
+    with call.xapi.policy.operation(call.task, call.method, *marks):
+        require_revertible(call.xapi, snapshot)
+        if native and in_place(call, snapshot, target, driver_params):
+            return target
+        return _by_clone(call, snapshot, target, driver_params)
 
 
-def _in_place(call: Call, snapshot: str, target: str, driver_params: Mapping[str, str]) -> bool:
+def require_revertible(xapi: Toolstack, snapshot: str) -> None:
+    """Raise SR_HAS_NO_PBDS or VDI_NOT_MANAGED unless a driver can work on the snapshot."""
+    pbd.require_plugged(xapi, xapi.db.get("VDI", snapshot, "SR"))
+    if not xapi.db.get("VDI", snapshot, "managed"):
+        raise XenAPIError("VDI_NOT_MANAGED", (snapshot,))
+
+
+def in_place(call: Call, snapshot: str, target: str, driver_params: Mapping[str, str]) -> bool:
     """Let the driver do it. False: it does not implement it for this disk; nothing changed."""
     sr, sr_uuid, location = vdi_steps.names(call.xapi, snapshot)
     target_location: str = call.xapi.db.get("VDI", target, "location")
@@ -66,7 +77,7 @@ def _by_clone(call: Call, snapshot: str, target: str, driver_params: Mapping[str
     """
     fresh = vdi_copy.clone(call, snapshot, driver_params)
     try:
-        call.xapi.db.put("VDI", fresh, **_identity(call, snapshot, target))
+        call.xapi.db.put("VDI", fresh, **identity(call, snapshot, target))
         vdi_steps.save(call, fresh)
         # The commit point: clients see the fresh disk everywhere, or nowhere.
         snapshots = _replace(call, target, fresh)
@@ -75,11 +86,11 @@ def _by_clone(call: Call, snapshot: str, target: str, driver_params: Mapping[str
         raise
     for relative in snapshots:
         vdi_steps.save(call, relative)
-    _destroy_old(call, target, fresh)
+    destroy_old(call, target, fresh)
     return fresh
 
 
-def _identity(call: Call, snapshot: str, target: str) -> dict[str, Value]:
+def identity(call: Call, snapshot: str, target: str) -> dict[str, Value]:
     """What the fresh disk takes over from the old one. Its content_id tells of its content."""
     fields = vdi_steps.inherited(call.xapi, target)
     old: Mapping[str, str] = call.xapi.db.get("VDI", target, "other_config")
@@ -92,18 +103,25 @@ def _identity(call: Call, snapshot: str, target: str) -> dict[str, Value]:
 
 def _replace(call: Call, old: str, fresh: str) -> tuple[str, ...]:
     """Point all that refers to the old disk to the fresh one; returns its snapshots."""
-    db = call.xapi.db
-    with db.transaction():
-        snapshots: tuple[str, ...] = db.get("VDI", old, "snapshots")
-        for snapshot in snapshots:
-            db.put("VDI", snapshot, snapshot_of=fresh)
-        for vbd in db.get("VDI", old, "VBDs"):
-            db.put("VBD", vbd, VDI=fresh)
-        return snapshots
+    with call.xapi.db.transaction():
+        for vbd in call.xapi.db.get("VDI", old, "VBDs"):
+            call.xapi.db.put("VBD", vbd, VDI=fresh)
+        return adopt_snapshots(call.xapi.db, old, fresh)
 
 
-def _destroy_old(call: Call, old: str, fresh: str) -> None:
-    """The revert is done whatever comes of this, so a failure is reported beside it."""
+def adopt_snapshots(db: Database, old: str, fresh: str) -> tuple[str, ...]:
+    """The snapshots of the old disk, which may be gone, become the fresh one's."""
+    snapshots = db.find("VDI", snapshot_of=old)
+    for snapshot in snapshots:
+        db.put("VDI", snapshot, snapshot_of=fresh)
+    return snapshots
+
+
+def destroy_old(call: Call, old: str, fresh: str) -> None:
+    """Destroy a disk that `fresh` has replaced.
+
+    The revert is done whatever comes of this, so a failure is reported beside it.
+    """
     fresh_uuid: str = call.xapi.db.get("VDI", fresh, "uuid")
     old_uuid: str = call.xapi.db.get("VDI", old, "uuid")
     try:

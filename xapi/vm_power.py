@@ -1,0 +1,247 @@
+"""The power of a simulated VM: its disks are real, its memory image is an empty VDI.
+
+    Halted ── start ──▶ Running ◀── unpause / pause ──▶ Paused
+       ▲                │     ▲
+       └── shutdown ────┘     └── resume / suspend ──▶ Suspended
+"""
+
+from __future__ import annotations
+
+import logging
+
+from xapi import pbd, vdi, vdi_steps, vm_disks
+from xapi.database import Database
+from xapi.datatypes import NULL, Basic, Ref
+from xapi.errors import XenAPIError
+from xapi.message import Call, Message, Param, now
+from xapi.policy import Mark
+from xapi.policy_vm import check_power_state
+from xapi.toolstack import Toolstack
+
+_log = logging.getLogger(__name__)
+
+#: Bytes of a suspend VDI. There is no memory to be saved, but the VDI is there.
+_IMAGE_SIZE = 4 << 20
+
+
+def start(call: Call, vm: str, start_paused: bool, _force: bool) -> str:
+    """Open the VM's disks on the host and let it run, or wait with start_paused."""
+    marks = vm_disks.marks(call.xapi.db, vm)
+    with call.xapi.policy.operation(call.task, call.method, Mark("VM", vm, "start"), *marks):
+        vm_disks.attach_all(call, vm)
+        _awake(call, vm, paused=start_paused)
+    return ""
+
+
+def start_on(call: Call, vm: str, host: str, start_paused: bool, force: bool) -> str:
+    """`start` on the one host that there is."""
+    call.xapi.db.get("host", host, "uuid")
+    return start(call, vm, start_paused, force)
+
+
+def pause(call: Call, vm: str) -> str:
+    """Hold a running VM; its disks stay open."""
+    with call.xapi.policy.operation(call.task, call.method, Mark("VM", vm, "pause")):
+        call.xapi.db.put("VM", vm, power_state="Paused")
+    return ""
+
+
+def unpause(call: Call, vm: str) -> str:
+    """Let a paused VM go on."""
+    with call.xapi.policy.operation(call.task, call.method, Mark("VM", vm, "unpause")):
+        call.xapi.db.put("VM", vm, power_state="Running")
+    return ""
+
+
+def clean_shutdown(call: Call, vm: str) -> str:
+    """Shut a running VM down; a simulated one always agrees."""
+    with call.xapi.policy.operation(call.task, call.method, Mark("VM", vm, "clean_shutdown")):
+        halt(call, vm)
+    return ""
+
+
+def hard_shutdown(call: Call, vm: str) -> str:
+    """Take a VM's power away. What a suspended one or a checkpoint had in memory is lost."""
+    with call.xapi.policy.operation(call.task, call.method, Mark("VM", vm, "hard_shutdown")):
+        image: str = call.xapi.db.get("VM", vm, "suspend_VDI")
+        halt(call, vm)
+        _drop_image(call, image)
+    return ""
+
+
+def shutdown(call: Call, vm: str) -> str:
+    """Shut a VM down, cleanly if it runs."""
+    check_power_state(call.xapi.db, vm, "Paused", "Suspended", "Running")
+    running = call.xapi.db.get("VM", vm, "power_state") == "Running"
+    return clean_shutdown(call, vm) if running else hard_shutdown(call, vm)
+
+
+def clean_reboot(call: Call, vm: str) -> str:
+    """Shut a running VM down and start it again."""
+    return _reboot(call, vm, "clean_reboot")
+
+
+def hard_reboot(call: Call, vm: str) -> str:
+    """`clean_reboot` without asking the VM."""
+    return _reboot(call, vm, "hard_reboot")
+
+
+def _reboot(call: Call, vm: str, operation: str) -> str:
+    with call.xapi.policy.operation(call.task, call.method, Mark("VM", vm, operation)):
+        halt(call, vm)
+        vm_disks.attach_all(call, vm)
+        _awake(call, vm, paused=False)
+    return ""
+
+
+def suspend(call: Call, vm: str) -> str:
+    """Put a running VM to sleep: a suspend VDI is made, its disks are closed."""
+    with call.xapi.policy.operation(call.task, call.method, Mark("VM", vm, "suspend")):
+        fall_asleep(call, vm)
+    return ""
+
+
+def resume(call: Call, vm: str, start_paused: bool, _force: bool) -> str:
+    """Wake a suspended VM: its disks are opened, its suspend VDI is destroyed."""
+    with call.xapi.policy.operation(call.task, call.method, Mark("VM", vm, "resume")):
+        wake_up(call, vm, paused=start_paused)
+    return ""
+
+
+def resume_on(call: Call, vm: str, host: str, start_paused: bool, force: bool) -> str:
+    """`resume` on the one host that there is."""
+    call.xapi.db.get("host", host, "uuid")
+    return resume(call, vm, start_paused, force)
+
+
+def power_state_reset(call: Call, vm: str) -> str:
+    """Say that a VM is halted, whatever it was: for a host that will not come back."""
+    mark = Mark("VM", vm, "power_state_reset")
+    with call.xapi.policy.operation(call.task, call.method, mark):
+        halt(call, vm)
+    return ""
+
+
+def fall_asleep(call: Call, vm: str) -> None:
+    """`suspend`, for a caller that has marked the VM."""
+    image = vdi.create(call, _image(call.xapi, vm))
+    try:
+        vm_disks.release_all(call, vm)
+    except XenAPIError:
+        vdi_steps.remove_quietly(call, image)
+        raise
+    call.xapi.db.put(
+        "VM", vm, power_state="Suspended", suspend_VDI=image, resident_on=NULL, domid=-1
+    )
+
+
+def wake_up(call: Call, vm: str, *, paused: bool = False) -> None:
+    """`resume`, for a caller that has marked the VM."""
+    image: str = call.xapi.db.get("VM", vm, "suspend_VDI")
+    vm_disks.attach_all(call, vm)
+    _awake(call, vm, paused=paused)
+    call.xapi.db.put("VM", vm, suspend_VDI=NULL)
+    _drop_image(call, image)
+
+
+def halt(call: Call, vm: str) -> None:
+    """Close a VM's disks and call it halted, for a caller that has marked it."""
+    vm_disks.detach_all(call, vm)
+    put_halted(call.xapi.db, vm)
+
+
+def put_halted(db: Database, vm: str) -> None:
+    """What the record of a halted VM says."""
+    with db.transaction():
+        db.put("VM", vm, power_state="Halted", suspend_VDI=NULL, resident_on=NULL, domid=-1)
+        for vif in db.get("VM", vm, "VIFs"):
+            db.put("VIF", vif, currently_attached=False)
+
+
+def _awake(call: Call, vm: str, *, paused: bool) -> None:
+    db = call.xapi.db
+    with db.transaction():
+        domid = 1 + max(int(db.get("VM", other, "domid")) for other in db.refs("VM"))
+        db.put(
+            "VM",
+            vm,
+            power_state="Paused" if paused else "Running",
+            resident_on=call.xapi.host,
+            domid=domid,
+        )
+        for vif in db.get("VM", vm, "VIFs"):
+            db.put("VIF", vif, currently_attached=True)
+        metrics: str = db.get("VM", vm, "metrics")
+        if db.exists("VM_metrics", metrics):
+            db.put("VM_metrics", metrics, start_time=now(), last_updated=now())
+
+
+def _image(xapi: Toolstack, vm: str) -> dict[str, object]:
+    """The record of a suspend VDI: on the VM's own SR for it, the pool's, or the host's.
+
+    Raises:
+        XenAPIError: VM_NO_SUSPEND_SR [vm], none of them is plugged in.
+    """
+    wishes = (
+        xapi.db.get("VM", vm, "suspend_SR"),
+        xapi.db.get("pool", xapi.pool, "suspend_image_SR"),
+        xapi.db.get("host", xapi.host, "suspend_image_sr"),
+    )
+    for sr in wishes:
+        if xapi.db.exists("SR", sr) and xapi.db.find("PBD", SR=sr, currently_attached=True):
+            return {
+                "SR": sr,
+                "name_label": "Suspend image",
+                "name_description": f"memory of the VM {xapi.db.get('VM', vm, 'uuid')}",
+                "virtual_size": _IMAGE_SIZE,
+                "type": "suspend",
+                "sharable": False,
+                "read_only": False,
+                "other_config": {},
+            }
+    raise XenAPIError("VM_NO_SUSPEND_SR", (vm,))
+
+
+def _drop_image(call: Call, image: str) -> None:
+    """Destroy a suspend VDI that nobody needs any more; the VM does not wait for it."""
+    if not call.xapi.db.exists("VDI", image):
+        return
+    try:
+        vdi.destroy(call, image)
+    except XenAPIError as error:
+        _log.warning("%s: the suspend VDI %s stays: %s", call.method, image, error)
+
+
+def require_image_host(xapi: Toolstack, image: str) -> None:
+    """Raise SR_HAS_NO_PBDS or HOST_NOT_LIVE unless a host could wake a VM with that image."""
+    link = pbd.require_plugged(xapi, xapi.db.get("VDI", image, "SR"))
+    host: str = xapi.db.get("PBD", link, "host")
+    metrics: str = xapi.db.get("host", host, "metrics")
+    if not xapi.db.get("host_metrics", metrics, "live"):
+        raise XenAPIError("HOST_NOT_LIVE", (host,))
+
+
+_VM = Param("vm", Ref("VM"))
+_HOST = Param("host", Ref("host"))
+_HOW = (Param("start_paused", Basic.BOOL), Param("force", Basic.BOOL))
+
+MESSAGES = (
+    Message("VM.start", start, (_VM, *_HOW)),
+    Message("VM.start_on", start_on, (_VM, _HOST, *_HOW)),
+    Message("VM.resume", resume, (_VM, *_HOW)),
+    Message("VM.resume_on", resume_on, (_VM, _HOST, *_HOW)),
+    *(
+        Message(f"VM.{run.__name__}", run, (_VM,))
+        for run in (
+            pause,
+            unpause,
+            clean_shutdown,
+            hard_shutdown,
+            shutdown,
+            clean_reboot,
+            hard_reboot,
+            suspend,
+            power_state_reset,
+        )
+    ),
+)

@@ -1,0 +1,43 @@
+"""A VM that was destroyed, made again from one of its snapshots, for VM.revert."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from xapi import vm_copy, vm_metadata
+from xapi.message import Call
+from xapi.vm import remove_records
+
+
+@contextmanager
+def living(call: Call, snapshot: str) -> Iterator[str]:
+    """The VM that the snapshot was taken of.
+
+    Where it is gone, a halted one without devices is made for the time of the block, with its
+    old uuid. It stays, and becomes the one that all its snapshots were taken of, unless the
+    block fails.
+    """
+    db = call.xapi.db
+    vm: str = db.get("VM", snapshot, "snapshot_of")
+    if db.exists("VM", vm):
+        yield vm
+        return
+    made = _rebuild(call, snapshot)
+    try:
+        yield made
+    except BaseException:
+        with db.transaction():
+            remove_records(call, made)
+        raise
+    with db.transaction():
+        for sibling in {snapshot, *db.find("VM", snapshot_of=vm)}:
+            db.put("VM", sibling, snapshot_of=made)
+
+
+def _rebuild(call: Call, snapshot: str) -> str:
+    db = call.xapi.db
+    with db.transaction():
+        name: str = db.get("VM", snapshot, "name_label")
+        uuid = vm_metadata.uuid(db.get("VM", snapshot, "snapshot_metadata"))
+        return vm_copy.copy_vm(db, snapshot, name, is_a_template=False, uuid=uuid)

@@ -1,0 +1,119 @@
+"""What VM.revert writes: the VM's row, its VBDs, its VIFs, and the links between disks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from xapi import revert, vm_copy, vm_disks, vm_metadata
+from xapi.database import Database
+from xapi.datatypes import NULL
+from xapi.vm_revert_disks import RevertedDisks, Source
+
+
+def commit(
+    db: Database, snapshot: str, vm: str, sources: Sequence[Source], disks: RevertedDisks
+) -> Mapping[str, str]:
+    """Write all records in one transaction: clients see the reverted VM, or the VM as it was.
+
+    Returns the VDIs that nobody needs any more, each with the one that took its place, or "".
+    """
+    with db.transaction():
+        attached = [db.get("VBD", vbd, "VDI") for vbd in vm_disks.vbds(db, vm, disks=True)]
+        replaced = _replace_disks(db, sources, disks, vm)
+        results = _results(db, snapshot, sources, disks)
+        _put_vbds(db, snapshot, vm, results, disks.in_place)
+        for vif in db.get("VM", vm, "VIFs"):
+            db.destroy("VIF", vif)
+        vm_copy.copy_vifs(db, snapshot, vm, keep_mac=True)
+        image: str = db.get("VM", vm, "suspend_VDI")
+        _put_vm(db, snapshot, vm, disks.image)
+    unneeded = {old: fresh for old, fresh in replaced.items() if old in attached}
+    return {**unneeded, **({image: ""} if db.exists("VDI", image) else {})}
+
+
+def _replace_disks(
+    db: Database, sources: Sequence[Source], disks: RevertedDisks, vm: str
+) -> dict[str, str]:
+    """Clones take over the names and the snapshots of the disks that they stand for."""
+    replaced: dict[str, str] = {}
+    for source in sources:
+        fresh = disks.fresh.get(source.snapshot)
+        if fresh is None:
+            continue
+        if db.exists("VDI", source.live):
+            db.put("VDI", fresh, **revert.identity(db, source.snapshot, source.live))
+            replaced[source.live] = fresh
+            for vbd in db.get("VDI", source.live, "VBDs"):
+                if db.get("VBD", vbd, "VM") != vm:
+                    db.put("VBD", vbd, VDI=fresh)
+        if source.live != NULL:
+            revert.adopt_snapshots(db, source.live, fresh)
+        db.put("VDI", source.snapshot, snapshot_of=fresh)
+    return replaced
+
+
+def _results(
+    db: Database, snapshot: str, sources: Sequence[Source], disks: RevertedDisks
+) -> dict[str, str]:
+    """VBD of the snapshot -> the disk that the VM has in its place now."""
+    of_snapshot = {source.snapshot: source for source in sources}
+    of_live = {source.live: source for source in sources if source.live != NULL}
+    results: dict[str, str] = {}
+    for vbd in vm_disks.vbds(db, snapshot, disks=True):
+        disk: str = db.get("VBD", vbd, "VDI")
+        source = of_snapshot.get(disk) or of_live.get(db.get("VDI", disk, "snapshot_of"))
+        # A second snapshot of one disk was re-pointed to the clone of the first.
+        results[vbd] = (
+            db.get("VDI", disk, "snapshot_of")
+            if source is None
+            else disks.fresh.get(source.snapshot, source.live)
+        )
+    return results
+
+
+def _put_vbds(
+    db: Database, snapshot: str, vm: str, results: Mapping[str, str], in_place: set[str]
+) -> None:
+    """Disks that were reverted in place keep their VBDs; all others are made again."""
+    kept: dict[str, str] = {}
+    for vbd in db.get("VM", vm, "VBDs"):
+        disk: str = db.get("VBD", vbd, "VDI")
+        wanted = [of for of, result in results.items() if result == disk and of not in kept]
+        if wanted and disk in in_place and db.get("VBD", vbd, "type") == "Disk":
+            kept[wanted[0]] = vbd
+        else:
+            db.destroy("VBD", vbd)
+    of_snapshot: tuple[str, ...] = db.get("VM", snapshot, "VBDs")
+    _put_devices(db, of_snapshot, kept)
+    for vbd in of_snapshot:
+        # A checkpoint's disks count as attached: it will wake up with them.
+        state = {name: db.get("VBD", vbd, name) for name in ("currently_attached", "device")}
+        if vbd in kept:
+            db.put("VBD", kept[vbd], **state)
+        else:
+            vm_copy.copy_vbd(db, vbd, vm, results.get(vbd, db.get("VBD", vbd, "VDI")), **state)
+
+
+def _put_devices(db: Database, of_snapshot: Sequence[str], kept: Mapping[str, str]) -> None:
+    """No two VBDs on one device: what was moved since the snapshot moves back if it must."""
+    devices = [db.get("VBD", kept.get(vbd, vbd), "userdevice") for vbd in of_snapshot]
+    if len(set(devices)) < len(devices):
+        for vbd, own in kept.items():
+            db.put("VBD", own, userdevice=db.get("VBD", vbd, "userdevice"))
+
+
+def _put_vm(db: Database, snapshot: str, vm: str, image: str) -> None:
+    db.put(
+        "VM",
+        vm,
+        **{
+            **vm_metadata.restored(db, snapshot),
+            **vm_copy.replace_metrics(db, snapshot, vm),
+            "generation_id": vm_copy.generation_id(db),
+            "power_state": db.get("VM", snapshot, "power_state"),
+            "suspend_VDI": image,
+            "resident_on": NULL,
+            "domid": -1,
+            "parent": snapshot,
+        },
+    )
