@@ -111,7 +111,9 @@ def _active_vdis(xapi: Toolstack, sr: str) -> tuple[str, ...]:
     with xapi.db.lock:
         vdis: tuple[str, ...] = xapi.db.get("SR", sr, "VDIs")
         return tuple(
-            vdi for vdi in vdis if any(_is_open(xapi, vbd) for vbd in xapi.db.get("VDI", vdi, "VBDs"))
+            vdi
+            for vdi in vdis
+            if any(_is_open(xapi, vbd) for vbd in xapi.db.get("VDI", vdi, "VBDs"))
         )
 
 

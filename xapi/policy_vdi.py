@@ -23,8 +23,7 @@ DURING_UPGRADE = frozenset({*OFFERED, "mirror", "force_unlock", "blocked"})
 #: Fine whatever VBD is attached; copy is fine beside read-only ones; all others need none.
 _WHILE_ATTACHED = frozenset(
     words(
-        "snapshot resize_online blocked clone revert_to mirror enable_cbt disable_cbt "
-        "data_destroy"
+        "snapshot resize_online blocked clone revert_to mirror enable_cbt disable_cbt data_destroy"
     )
 )
 FEATURE = {

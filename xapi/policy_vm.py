@@ -108,9 +108,7 @@ def check_power_state(db: Database, vm: str, *expected: str) -> None:
     """Raise VM_BAD_POWER_STATE unless the VM is in one of the expected states."""
     actual: str = db.get("VM", vm, "power_state")
     if actual not in expected:
-        raise XenAPIError(
-            "VM_BAD_POWER_STATE", (vm, ", ".join(expected).lower(), actual.lower())
-        )
+        raise XenAPIError("VM_BAD_POWER_STATE", (vm, ", ".join(expected).lower(), actual.lower()))
 
 
 def runs(db: Database, vm: str) -> bool:
@@ -132,6 +130,6 @@ def _check_snapshot(db: Database, vm: str) -> None:
     vbds: tuple[str, ...] = db.get("VM", vm, "VBDs")
     for vbd in vbds:
         vdi: str = db.get("VBD", vbd, "VDI")
-        if db.get("VBD", vbd, "type") == "Disk" and db.exists("VDI", vdi):
-            if db.get("VDI", vdi, "on_boot") == "reset":
-                raise XenAPIError("VDI_ON_BOOT_MODE_INCOMPATIBLE_WITH_OPERATION")
+        disk = db.get("VBD", vbd, "type") == "Disk" and db.exists("VDI", vdi)
+        if disk and db.get("VDI", vdi, "on_boot") == "reset":
+            raise XenAPIError("VDI_ON_BOOT_MODE_INCOMPATIBLE_WITH_OPERATION")

@@ -77,7 +77,7 @@ def _by_clone(call: Call, snapshot: str, target: str, driver_params: Mapping[str
     """
     fresh = vdi_copy.clone(call, snapshot, driver_params)
     try:
-        call.xapi.db.put("VDI", fresh, **identity(call, snapshot, target))
+        call.xapi.db.put("VDI", fresh, **identity(call.xapi.db, snapshot, target))
         vdi_steps.save(call, fresh)
         # The commit point: clients see the fresh disk everywhere, or nowhere.
         snapshots = _replace(call, target, fresh)
@@ -90,11 +90,11 @@ def _by_clone(call: Call, snapshot: str, target: str, driver_params: Mapping[str
     return fresh
 
 
-def identity(call: Call, snapshot: str, target: str) -> dict[str, Value]:
+def identity(db: Database, snapshot: str, target: str) -> dict[str, Value]:
     """What the fresh disk takes over from the old one. Its content_id tells of its content."""
-    fields = vdi_steps.inherited(call.xapi, target)
-    old: Mapping[str, str] = call.xapi.db.get("VDI", target, "other_config")
-    of_snapshot: Mapping[str, str] = call.xapi.db.get("VDI", snapshot, "other_config")
+    fields = vdi_steps.inherited(db, target)
+    old: Mapping[str, str] = db.get("VDI", target, "other_config")
+    of_snapshot: Mapping[str, str] = db.get("VDI", snapshot, "other_config")
     other_config = {key: value for key, value in old.items() if key != "content_id"}
     if "content_id" in of_snapshot:
         other_config["content_id"] = of_snapshot["content_id"]

@@ -1,6 +1,6 @@
-"""S-expressions as XenServer's database writes them: lists in parentheses, texts in quotes.
+r"""S-expressions as XenServer's database writes them: lists in parentheses, texts in quotes.
 
-    (('name__label' 'web') ('other_config' '((\\'mac_seed\\' \\'1\\'))'))
+    (('name__label' 'web') ('other_config' '((\'mac_seed\' \'1\'))'))
 
 VM.snapshot_metadata is one: a list of (column, value) pairs. A set or a map is an expression
 of its own, as a text within the outer one. Inside quotes a backslash stands before a quote and

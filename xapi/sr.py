@@ -198,7 +198,7 @@ def assert_can_host_ha_statefile(call: Call, sr: str) -> str:
         XenAPIError: SR_HAS_NO_PBDS, SR_OPERATION_NOT_SUPPORTED.
     """
     pbd.require_plugged(call.xapi, sr)
-    if not _HA_FEATURES <= features(call.xapi.db, sr).keys():
+    if not features(call.xapi.db, sr).keys() >= _HA_FEATURES:
         raise sr_not_supported(sr)
     return ""
 

@@ -128,7 +128,7 @@ def set_mode(call: Call, self: str, value: str) -> str:
 
 
 def _pause(operation: str) -> Callable[..., str]:
-    """pause and unpause: allowed or not, no driver has them any more."""
+    """Pause and unpause: allowed or not, no driver has them any more."""
 
     def run(call: Call, self: str, *_token: str) -> str:
         call.xapi.policy.assert_allowed(Mark("VBD", self, operation))
@@ -148,9 +148,7 @@ def attach(call: Call, vbd: str) -> str:
     path = ""
     if not db.get("VBD", vbd, "empty"):
         writable = db.get("VBD", vbd, "mode") == "RW"
-        path = call.xapi.datapath.open(
-            call.task, db.get("VBD", vbd, "VDI"), vbd, writable=writable
-        )
+        path = call.xapi.datapath.open(call.task, db.get("VBD", vbd, "VDI"), vbd, writable=writable)
     db.put(
         "VBD",
         vbd,

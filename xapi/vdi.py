@@ -41,7 +41,7 @@ def snapshot(call: Call, vdi: str, driver_params: Mapping[str, str]) -> str:
             xapi.db.put(
                 "VDI",
                 fresh,
-                **vdi_steps.inherited(xapi, vdi),
+                **vdi_steps.inherited(xapi.db, vdi),
                 is_a_snapshot=True,
                 snapshot_of=vdi,
                 snapshot_time=now(),

@@ -32,7 +32,7 @@ def clone(call: Call, vdi: str, driver_params: Mapping[str, str]) -> str:
             fresh = _create_and_copy(call, vdi)
         else:
             fresh = vdi_steps.introduced(call, name)
-    call.xapi.db.put("VDI", fresh, **vdi_steps.inherited(call.xapi, vdi), cbt_enabled=False)
+    call.xapi.db.put("VDI", fresh, **vdi_steps.inherited(call.xapi.db, vdi), cbt_enabled=False)
     vdi_steps.save(call, fresh)
     return fresh
 
@@ -92,7 +92,7 @@ def _fill(call: Call, vdi: str, fresh: str) -> None:
 
 def _fields_of_copy(call: Call, vdi: str) -> dict[str, Value]:
     size: int = call.xapi.db.get("VDI", vdi, "virtual_size")
-    return {**vdi_steps.inherited(call.xapi, vdi), "virtual_size": size}
+    return {**vdi_steps.inherited(call.xapi.db, vdi), "virtual_size": size}
 
 
 def _check_destination(call: Call, source: str, destination: str) -> None:

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Mapping
 from typing import cast
 
+from xapi.database import Database
 from xapi.datatypes import NULL, Value
 from xapi.errors import XenAPIError, internal_error
 from xapi.message import Call
@@ -58,10 +59,10 @@ def marks(xapi: Toolstack, vdi: str, operation: str) -> tuple[Mark, Mark]:
     return Mark("SR", sr, f"vdi_{operation}"), Mark("VDI", vdi, operation)
 
 
-def inherited(xapi: Toolstack, vdi: str) -> dict[str, Value]:
+def inherited(db: Database, vdi: str) -> dict[str, Value]:
     """The fields that a snapshot or clone of the VDI has in common with it."""
-    with xapi.db.lock:
-        return {field: xapi.db.get("VDI", vdi, field) for field in INHERITED}
+    with db.lock:
+        return {field: db.get("VDI", vdi, field) for field in INHERITED}
 
 
 def create(call: Call, sr: str, fields: Mapping[str, Value]) -> str:

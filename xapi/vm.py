@@ -7,7 +7,7 @@ from typing import cast
 
 from xapi import vdi, vdi_copy, vm_copy, vm_disks, vm_provision
 from xapi.datamodel_vm import VM
-from xapi.datatypes import NULL, Basic, RecordOf, Ref, Value
+from xapi.datatypes import NULL, Basic, RecordOf, Ref
 from xapi.errors import XenAPIError, vdi_in_use
 from xapi.generated import construct
 from xapi.message import Call, Message, Param, now
@@ -20,30 +20,39 @@ def create(call: Call, record: Mapping[str, object]) -> str:
     db = call.xapi.db
     fields = construct(VM, record)
     with db.transaction():
-        asleep = fields["power_state"] == "Suspended"
-        if not asleep or not db.exists("VDI", cast(str, fields["suspend_VDI"])):
+        image = cast(str, fields.get("suspend_VDI", NULL))
+        if fields.get("power_state") != "Suspended" or not db.exists("VDI", image):
             fields |= {"power_state": "Halted", "suspend_VDI": NULL}
+        if fields.get("generation_id", "0:0") == "0:0":
+            fields["generation_id"] = vm_copy.generation_id(db)
         metrics = db.create("VM_metrics", install_time=now(), last_updated=now())
-        fresh: dict[str, Value] = {"metrics": metrics}
-        if fields["generation_id"] == "0:0":
-            fresh["generation_id"] = vm_copy.generation_id(db)
-        return db.create("VM", **{**fields, **fresh})
+        return db.create("VM", **{**fields, "metrics": metrics})
 
 
 def clone(call: Call, vm: str, new_name: str) -> str:
     """A VM with clones of the disks of another, which is halted, or a snapshot."""
-    with call.xapi.policy.operation(call.task, call.method, Mark("VM", vm, "clone")):
-        with copied_disks(call, vm, lambda disk: vdi.clone(call, disk, {})) as disks:
-            return _twin(call, vm, new_name, disks)
+
+    def cloned(disk: str) -> str:
+        return vdi.clone(call, disk, {})
+
+    with (
+        call.xapi.policy.operation(call.task, call.method, Mark("VM", vm, "clone")),
+        copied_disks(call, vm, cloned) as disks,
+    ):
+        return _twin(call, vm, new_name, disks)
 
 
 def copy(call: Call, vm: str, new_name: str, sr: str) -> str:
     """A VM with full copies of the disks of another, on `sr` or each on the SR of its like."""
-    with call.xapi.policy.operation(call.task, call.method, Mark("VM", vm, "copy")):
-        with copied_disks(
-            call, vm, lambda disk: vdi_copy.copy(call, disk, sr, NULL, NULL)
-        ) as disks:
-            return _twin(call, vm, new_name, disks)
+
+    def copied(disk: str) -> str:
+        return vdi_copy.copy(call, disk, sr, NULL, NULL)
+
+    with (
+        call.xapi.policy.operation(call.task, call.method, Mark("VM", vm, "copy")),
+        copied_disks(call, vm, copied) as disks,
+    ):
+        return _twin(call, vm, new_name, disks)
 
 
 def _twin(call: Call, vm: str, new_name: str, disks: Mapping[str, str]) -> str:
@@ -145,7 +154,5 @@ MESSAGES = (
     Message("VM.provision", provision, (_VM,)),
     Message("VM.set_is_a_template", set_is_a_template, (_SELF, Param("value", Basic.BOOL))),
     Message("VM.set_suspend_VDI", set_suspend_VDI, (_SELF, Param("value", Ref("VDI")))),
-    Message(
-        "VM.assert_can_boot_here", assert_can_boot_here, (_SELF, Param("host", Ref("host")))
-    ),
+    Message("VM.assert_can_boot_here", assert_can_boot_here, (_SELF, Param("host", Ref("host")))),
 )

@@ -42,11 +42,6 @@ def dump(db: Database, vm: str) -> str:
         )
 
 
-def uuid(metadata: str) -> str:
-    """The uuid that the VM had, or "" where the metadata does not tell."""
-    return dict(sexpr.pairs(metadata)).get("uuid", "") if metadata else ""
-
-
 def restored(db: Database, snapshot: str) -> dict[str, Value]:
     """The fields that a revert to the snapshot writes into the VM.
 
@@ -64,6 +59,16 @@ def restored(db: Database, snapshot: str) -> dict[str, Value]:
         }
     kept = {name: value for name, value in fields.items() if name not in _KEPT}
     return {**kept, "ha_always_run": False}
+
+
+def uuid(db: Database, snapshot: str) -> str:
+    """The uuid that the VM had, or "" where the metadata does not tell.
+
+    Raises:
+        XenAPIError: INVALID_VALUE, the metadata cannot be read.
+    """
+    metadata: str = db.get("VM", snapshot, "snapshot_metadata")
+    return str(_parsed(metadata).get("uuid", "")) if metadata else ""
 
 
 def _parsed(metadata: str) -> dict[str, Value]:

@@ -1,8 +1,8 @@
 """The power of a simulated VM: its disks are real, its memory image is an empty VDI.
 
-    Halted ── start ──▶ Running ◀── unpause / pause ──▶ Paused
-       ▲                │     ▲
-       └── shutdown ────┘     └── resume / suspend ──▶ Suspended
+Halted ── start ──▶ Running ◀── unpause / pause ──▶ Paused
+▲                │     ▲
+└── shutdown ────┘     └── resume / suspend ──▶ Suspended
 """
 
 from __future__ import annotations

@@ -41,7 +41,9 @@ def _wishes(call: Call, vm: str) -> list[Mapping[str, str]]:
     if "disks" not in other_config:
         return []
     try:
-        wishes = [dict(disk.attrib) for disk in fromstring(other_config["disks"]).iter("disk")]
+        wishes: list[Mapping[str, str]] = [
+            dict(disk.attrib) for disk in fromstring(other_config["disks"]).iter("disk")
+        ]
         for wish in wishes:
             int(wish["device"])
             int(wish["size"])

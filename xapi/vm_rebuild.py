@@ -39,5 +39,5 @@ def _rebuild(call: Call, snapshot: str) -> str:
     db = call.xapi.db
     with db.transaction():
         name: str = db.get("VM", snapshot, "name_label")
-        uuid = vm_metadata.uuid(db.get("VM", snapshot, "snapshot_metadata"))
+        uuid = vm_metadata.uuid(db, snapshot)
         return vm_copy.copy_vm(db, snapshot, name, is_a_template=False, uuid=uuid)

@@ -12,13 +12,13 @@ clone of the snapshot takes its place. So it does for a disk that has been delet
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from xapi import revert, task, vdi_steps, vm_disks, vm_power, vm_rebuild
+from xapi import revert, task, vdi_steps, vm_disks, vm_metadata, vm_power, vm_rebuild
 from xapi.database import Database
-from xapi.datatypes import NULL, Ref
+from xapi.datatypes import NULL, Ref, Value
 from xapi.errors import XenAPIError
 from xapi.message import Call, Message, Param
 from xapi.policy import Mark
@@ -30,9 +30,7 @@ from xapi.vm_revert_records import commit
 _log = logging.getLogger(__name__)
 
 #: What a client can do something about; all other causes of a failure are in the log.
-_PASSED_ON = frozenset(
-    {"SR_BACKEND_FAILURE_44", "SR_BACKEND_FAILURE_109", "VDI_INCOMPATIBLE_TYPE"}
-)
+_PASSED_ON = frozenset({"SR_BACKEND_FAILURE_44", "SR_BACKEND_FAILURE_109", "VDI_INCOMPATIBLE_TYPE"})
 
 
 def revert_vm(call: Call, snapshot: str) -> str:
@@ -60,7 +58,8 @@ def revert_vm(call: Call, snapshot: str) -> str:
 class Plan:
     """What is to be done: `sources` name each disk once, however many VBDs have it.
 
-    `image` is the suspend VDI of a checkpoint; `own` are the VBDs that the VM has now.
+    `image` is the suspend VDI of a checkpoint; `own` are the VBDs that the VM has now;
+    `fields` are what its record will say.
     """
 
     snapshot: str
@@ -68,6 +67,7 @@ class Plan:
     sources: tuple[Source, ...]
     image: str
     own: frozenset[str]
+    fields: Mapping[str, Value]
 
 
 def _plan(db: Database, snapshot: str, vm: str) -> Plan:
@@ -85,6 +85,7 @@ def _plan(db: Database, snapshot: str, vm: str) -> Plan:
             tuple(sources.values()),
             image=db.get("VM", snapshot, "suspend_VDI"),
             own=frozenset(db.get("VM", vm, "VBDs")),
+            fields=vm_metadata.restored(db, snapshot),
         )
 
 
@@ -130,7 +131,7 @@ def _carry_out(call: Call, plan: Plan) -> None:
         try:
             # The commit point. What a crash leaves before it: disks that were reverted in
             # place, in a VM whose records are the old ones, and their snapshots from before.
-            replaced = commit(db, plan.snapshot, plan.vm, plan.sources, disks)
+            replaced = commit(db, plan.snapshot, plan.vm, plan.fields, plan.sources, disks)
         except BaseException:
             disks.undo()
             raise

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from xapi import revert, vm_copy, vm_disks, vm_metadata
+from xapi import revert, vm_copy, vm_disks
 from xapi.database import Database
-from xapi.datatypes import NULL
+from xapi.datatypes import NULL, Value
 from xapi.vm_revert_disks import RevertedDisks, Source
 
 
 def commit(
-    db: Database, snapshot: str, vm: str, sources: Sequence[Source], disks: RevertedDisks
+    db: Database,
+    snapshot: str,
+    vm: str,
+    fields: Mapping[str, Value],
+    sources: Sequence[Source],
+    disks: RevertedDisks,
 ) -> Mapping[str, str]:
     """Write all records in one transaction: clients see the reverted VM, or the VM as it was.
 
+    `fields` are the VM's settings at the snapshot.
     Returns the VDIs that nobody needs any more, each with the one that took its place, or "".
     """
     with db.transaction():
@@ -26,7 +32,7 @@ def commit(
             db.destroy("VIF", vif)
         vm_copy.copy_vifs(db, snapshot, vm, keep_mac=True)
         image: str = db.get("VM", vm, "suspend_VDI")
-        _put_vm(db, snapshot, vm, disks.image)
+        _put_vm(db, snapshot, vm, fields, disks.image)
     unneeded = {old: fresh for old, fresh in replaced.items() if old in attached}
     return {**unneeded, **({image: ""} if db.exists("VDI", image) else {})}
 
@@ -102,12 +108,12 @@ def _put_devices(db: Database, of_snapshot: Sequence[str], kept: Mapping[str, st
             db.put("VBD", own, userdevice=db.get("VBD", vbd, "userdevice"))
 
 
-def _put_vm(db: Database, snapshot: str, vm: str, image: str) -> None:
+def _put_vm(db: Database, snapshot: str, vm: str, fields: Mapping[str, Value], image: str) -> None:
     db.put(
         "VM",
         vm,
         **{
-            **vm_metadata.restored(db, snapshot),
+            **fields,
             **vm_copy.replace_metrics(db, snapshot, vm),
             "generation_id": vm_copy.generation_id(db),
             "power_state": db.get("VM", snapshot, "power_state"),

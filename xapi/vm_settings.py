@@ -30,9 +30,7 @@ _LIMITS: Mapping[str, tuple[tuple[str, ...], str]] = {
         ("memory_dynamic_min", "memory_dynamic_max"),
         "changing_dynamic_range",
     ),
-    **{
-        f"set_{field}": ((field,), f"changing_{field.split('_')[1]}_range") for field in _MEMORY
-    },
+    **{f"set_{field}": ((field,), f"changing_{field.split('_')[1]}_range") for field in _MEMORY},
 }
 #: Fields that are set without further ado.
 _PLAIN: Mapping[str, Type] = {

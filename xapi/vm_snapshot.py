@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 
-from xapi import task, vdi, vdi_copy, vdi_steps, vm_copy, vm_disks, vm_metadata, vm_power
+from xapi import task, vdi, vdi_steps, vm_copy, vm_disks, vm_metadata, vm_power
 from xapi.datatypes import NULL, Basic, Ref, SetOf, Value
 from xapi.errors import XenAPIError, sr_not_supported
 from xapi.message import Call, Message, Param, now
@@ -175,9 +175,7 @@ _VM = Param("vm", Ref("VM"))
 _NEW_NAME = Param("new_name", Basic.STRING)
 
 MESSAGES = (
-    Message(
-        "VM.snapshot", snapshot, (_VM, _NEW_NAME, Param("ignore_vdis", SetOf(Ref("VDI")), ()))
-    ),
+    Message("VM.snapshot", snapshot, (_VM, _NEW_NAME, Param("ignore_vdis", SetOf(Ref("VDI")), ()))),
     Message("VM.checkpoint", checkpoint, (_VM, _NEW_NAME)),
     Message("VM.snapshot_with_quiesce", snapshot_with_quiesce, (_VM, _NEW_NAME)),
 )

@@ -521,7 +521,7 @@ def test_plug_and_unplug(rig: Rig) -> None:
     rig.api.VBD.plug(vbd)
     record = rig.api.VBD.get_record(vbd)
     assert (record["currently_attached"], record["device"]) == (True, "mem0")
-    assert record["allowed_operations"] == ["unplug"]
+    assert record["allowed_operations"] == ["unplug", "unplug_force"]
     assert failure(rig.api.VBD.plug, vbd) == ["DEVICE_ALREADY_ATTACHED", "mem0"]
     details = failure(rig.api.VBD.destroy, vbd)
     assert details[0] == "OPERATION_NOT_ALLOWED"

@@ -1,10 +1,19 @@
 """For tests of the toolstack and of its clients: a server whose host is in memory."""
 
-from xapi.testing.memory import CAPABILITIES, UNIMPLEMENTED, Disk, Fault, MemoryHost, UnixTransport
+from xapi.testing.memory import (
+    CAPABILITIES,
+    CBT,
+    UNIMPLEMENTED,
+    Disk,
+    Fault,
+    MemoryHost,
+    UnixTransport,
+)
 from xapi.testing.rig import Rig, serve
 
 __all__ = [
     "CAPABILITIES",
+    "CBT",
     "UNIMPLEMENTED",
     "Disk",
     "Fault",

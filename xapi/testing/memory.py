@@ -7,6 +7,7 @@ drivers do. VDIs are byte strings, devices are names.
 
 from __future__ import annotations
 
+import base64
 import http.client
 import socket
 import threading
@@ -39,6 +40,8 @@ CAPABILITIES = (
     "VDI_RESET_ON_BOOT/2",
     "ATOMIC_PAUSE",
 )
+#: And what one can do that tracks changed blocks.
+CBT = ("VDI_CONFIG_CBT", "VDI_RESIZE_ONLINE")
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -83,6 +86,7 @@ class Disk:
 
     content: bytearray
     raw: bool = False
+    tracked: bool = False
     attached: bool = False
     active: bool = False
 
@@ -158,6 +162,11 @@ class MemoryHost:
     def disk(self, vdi: str) -> Disk:
         """The disk of a VDI's uuid, wherever it is."""
         return next(disks[vdi] for disks in self.srs.values() if vdi in disks)
+
+    def stored(self) -> dict[str, bytes]:
+        """All that is on disk: uuid -> content, whether there is a record or not."""
+        disks = (disks for disks in self.srs.values())
+        return {vdi: bytes(disk.content) for sr in disks for vdi, disk in sr.items()}
 
     def commands(self) -> list[str]:
         """The names of the commands so far."""
@@ -284,10 +293,39 @@ class _Driver:
         """A new VDI with the content of this one."""
         if self.disk.raw:
             raise UNIMPLEMENTED
-        size = int(self.api("VDI.get_record", self._request["vdi_ref"])["virtual_size"])
-        return self._add(Disk(bytearray(self.disk.content)), size)
+        return self._twin(tracked=self.disk.tracked)
 
-    vdi_clone = vdi_snapshot
+    def vdi_clone(self) -> object:
+        """The same, but the changes of a clone are not tracked."""
+        if self.disk.raw:
+            raise UNIMPLEMENTED
+        return self._twin(tracked=False)
+
+    def _twin(self, *, tracked: bool) -> object:
+        size = int(self.api("VDI.get_record", self._request["vdi_ref"])["virtual_size"])
+        return self._add(Disk(bytearray(self.disk.content), tracked=tracked), size)
+
+    def vdi_generate_config(self) -> str:
+        """Any text."""
+        return f"attach {self._sr} {self._vdi}"
+
+    def vdi_enable_cbt(self) -> None:
+        """From now on."""
+        self.disk.tracked = True
+
+    def vdi_disable_cbt(self) -> None:
+        """And no longer."""
+        self.disk.tracked = False
+
+    def vdi_data_destroy(self) -> None:
+        """Only what was tracked stays."""
+        self.disk.content.clear()
+
+    def vdi_list_changed_blocks(self) -> str:
+        """One bit: whether the two have the same content."""
+        newer = self.api("VDI.get_record", self._args[0])
+        same = self.disks[newer["uuid"]].content == self.disk.content
+        return base64.b64encode(bytes([0x00 if same else 0x80])).decode()
 
     def vdi_revert(self) -> None:
         """The target's content becomes the request's VDI's."""
@@ -295,8 +333,10 @@ class _Driver:
         if self.disk.raw:
             raise UNIMPLEMENTED
         self.disks[target["uuid"]].content[:] = self.disk.content
+        self.disks[target["uuid"]].tracked = self.disk.tracked
         size = self.api("VDI.get_record", self._request["vdi_ref"])["virtual_size"]
         self.api("VDI.set_virtual_size", self._args[0], size)
+        self.api("VDI.set_cbt_enabled", self._args[0], self.disk.tracked)
 
     def vdi_resize(self) -> object:
         """Only upwards."""
@@ -306,6 +346,8 @@ class _Driver:
             raise Fault(79, "VDI Invalid size [opterr=shrinking not allowed]")
         self.api("VDI.set_virtual_size", self._request["vdi_ref"], str(size))
         return {"uuid": record["uuid"], "location": self._vdi}
+
+    vdi_resize_online = vdi_resize
 
     def vdi_update(self) -> None:
         """Nothing to write, but the VDI must be there."""
@@ -347,5 +389,5 @@ class _Driver:
             "VDI.db_introduce",
             *(location, "", "", self._request["sr_ref"], "user", False, False, {}, location),
             *({}, sm_config, True, str(size or len(disk.content)), str(len(disk.content))),
-            *(_NULL, False, _EPOCH, _NULL, False),
+            *(_NULL, False, _EPOCH, _NULL, disk.tracked),
         )

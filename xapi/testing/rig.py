@@ -82,6 +82,19 @@ class Rig:
             "qos_algorithm_params": {},
         }
 
+    def vm(self, *vdis: str, **fields: object) -> str:
+        """A halted VM with these disks, on userdevice 0, 1, ..."""
+        vm = str(self.api.VM.create({"name_label": "vm"} | fields))
+        for number, vdi in enumerate(vdis):
+            self.vbd(vdi, VM=vm, userdevice=str(number))
+        return vm
+
+    def disks(self, vm: str) -> dict[str, str]:
+        """Userdevice -> VDI of a VM's disks."""
+        records = [self.api.VBD.get_record(vbd) for vbd in self.api.VM.get_VBDs(vm)]
+        disks = {vbd["userdevice"]: vbd["VDI"] for vbd in records if vbd["type"] == "Disk"}
+        return dict(sorted(disks.items()))
+
     def write(self, vdi: str, content: bytes) -> None:
         """Overwrite the beginning of a VDI's content."""
         self.host.disk(self.api.VDI.get_uuid(vdi)).content[: len(content)] = content
