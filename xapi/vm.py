@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
-from xapi import vdi, vdi_copy, vm_copy, vm_disks, vm_provision
+from xapi import vdi, vdi_copy, vm_copy, vm_disks, vm_metadata, vm_provision
 from xapi.datamodel_vm import VM
 from xapi.datatypes import NULL, Basic, RecordOf, Ref
 from xapi.errors import XenAPIError, vdi_in_use
@@ -25,6 +25,8 @@ def create(call: Call, record: Mapping[str, object]) -> str:
             fields |= {"power_state": "Halted", "suspend_VDI": NULL}
         if fields.get("generation_id", "0:0") == "0:0":
             fields["generation_id"] = vm_copy.generation_id(db)
+        if fields.get("domain_type", vm_metadata.UNSPECIFIED) == vm_metadata.UNSPECIFIED:
+            fields["domain_type"] = vm_metadata.domain_type(fields.get("HVM_boot_policy"))
         metrics = db.create("VM_metrics", install_time=now(), last_updated=now())
         return db.create("VM", **{**fields, "metrics": metrics})
 

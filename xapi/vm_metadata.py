@@ -11,6 +11,7 @@ from xapi.datamodel_vm import VM
 from xapi.datatypes import Value, words
 from xapi.errors import XenAPIError
 
+UNSPECIFIED: Final = "unspecified"
 _log = logging.getLogger(__name__)
 
 #: What a revert leaves as it is: identity, state, relations, and what users sort VMs by.
@@ -82,12 +83,13 @@ def _parsed(metadata: str) -> dict[str, Value]:
             fields[field.name] = sexpr.from_text(field.type, text, column)
     except ValueError as error:
         raise XenAPIError("INVALID_VALUE", ("snapshot_metadata", str(error))) from error
-    if fields.get("domain_type", "unspecified") == "unspecified":
-        fields["domain_type"] = _domain_type(fields)
+    if fields.get("domain_type", UNSPECIFIED) == UNSPECIFIED:
+        if "HVM_boot_policy" not in fields:
+            raise XenAPIError("INVALID_VALUE", ("snapshot_metadata:HVM__boot_policy", "null"))
+        fields["domain_type"] = domain_type(fields["HVM_boot_policy"])
     return fields
 
 
-def _domain_type(fields: dict[str, Value]) -> str:
-    if "HVM_boot_policy" not in fields:
-        raise XenAPIError("INVALID_VALUE", ("snapshot_metadata:HVM__boot_policy", "null"))
-    return "hvm" if fields["HVM_boot_policy"] else "pv"
+def domain_type(boot_policy: Value) -> str:
+    """The kind of a VM that does not say which: with a boot policy there is a BIOS to follow it."""
+    return "hvm" if boot_policy else "pv"

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from xapi import revert, task, vdi_steps, vm_disks, vm_metadata, vm_power, vm_rebuild
+from xapi import messages, revert, task, vdi_steps, vm_disks, vm_metadata, vm_power, vm_rebuild
 from xapi.database import Database
 from xapi.datatypes import NULL, Ref, Value
 from xapi.errors import XenAPIError
@@ -121,13 +121,14 @@ def _carry_out(call: Call, plan: Plan) -> None:
         revert.require_revertible(call.xapi, source.snapshot)
     if plan.image != NULL:
         vm_power.require_image_host(call.xapi, plan.image)
+    task.insist(db, call.task)
     if runs(db, plan.vm):
         vm_power.halt(call, plan.vm)
-    _progress(call, 0.1)
+    task.report(db, call.task, 0.1)
     with _as_revert_failure(call, plan):
         disks = RevertedDisks(call)
         disks.run(plan.sources, plan.image)
-        _progress(call, 0.6)
+        task.report(db, call.task, 0.6)
         try:
             # The commit point. What a crash leaves before it: disks that were reverted in
             # place, in a VM whose records are the old ones, and their snapshots from before.
@@ -143,7 +144,7 @@ def _carry_out(call: Call, plan: Plan) -> None:
             vdi_steps.remove_quietly(call, old)
     for fresh in disks.fresh.values():
         vdi_steps.save(call, fresh)
-    _progress(call, 1.0)
+    task.report(db, call.task, 1.0)
 
 
 @contextmanager
@@ -157,11 +158,6 @@ def _as_revert_failure(call: Call, plan: Plan) -> Iterator[None]:
         # The VM that the client knows: one that was made again goes, as the call fails.
         vm: str = call.xapi.db.get("VM", plan.snapshot, "snapshot_of")
         raise XenAPIError("VM_REVERT_FAILED", (plan.snapshot, vm)) from error
-
-
-def _progress(call: Call, fraction: float) -> None:
-    if call.xapi.db.exists("task", call.task):
-        call.xapi.db.put("task", call.task, progress=fraction)
 
 
 def _tell(call: Call, snapshot: str, vm: str) -> None:

@@ -19,7 +19,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from xapi import revert, task, vdi_copy, vdi_steps
+from xapi import messages, revert, vdi_copy, vdi_steps
 from xapi.datatypes import NULL
 from xapi.errors import XenAPIError
 from xapi.message import Call

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 
-from xapi import task, vdi, vdi_steps, vm_copy, vm_disks, vm_metadata, vm_power
+from xapi import messages, task, vdi, vdi_steps, vm_copy, vm_disks, vm_metadata, vm_power
 from xapi.datatypes import NULL, Basic, Ref, SetOf, Value
 from xapi.errors import XenAPIError, sr_not_supported
 from xapi.message import Call, Message, Param, now
@@ -68,6 +68,7 @@ def copied_disks(
     try:
         for vbd in vm_disks.vbds(db, vm, disks=True):
             disk: str = db.get("VBD", vbd, "VDI")
+            task.check_cancelled(db, call.task)
             if disk not in ignored:
                 made[vbd] = copy(disk)
         yield made
