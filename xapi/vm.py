@@ -26,7 +26,7 @@ def create(call: Call, record: Mapping[str, object]) -> str:
         if fields.get("generation_id", "0:0") == "0:0":
             fields["generation_id"] = vm_copy.generation_id(db)
         if fields.get("domain_type", vm_metadata.UNSPECIFIED) == vm_metadata.UNSPECIFIED:
-            fields["domain_type"] = vm_metadata.domain_type(fields.get("HVM_boot_policy"))
+            fields["domain_type"] = vm_metadata.domain_type(fields.get("HVM_boot_policy", ""))
         metrics = db.create("VM_metrics", install_time=now(), last_updated=now())
         return db.create("VM", **{**fields, "metrics": metrics})
 
