@@ -1,9 +1,11 @@
-"""`vhd-util coalesce`, `fill` and `copy`: moving data between disks."""
+"""`vhd-util coalesce` and `copy`: moving data between disks."""
 
+import os
 import sys
+from errno import EINVAL, EOPNOTSUPP
 
 from srs import vhd
-from srs.tools.frame import put, say
+from srs.tools.frame import complain, put, say
 from srs.tools.options import Options, UsageError
 
 
@@ -31,3 +33,17 @@ def coalesce(options: Options) -> int:
 def _progress(done: int, total: int) -> None:
     put(f"\r{100 * done / max(total, 1):6.2f}%".encode())
     sys.stdout.flush()
+
+
+def copy(options: Options) -> int:
+    """Make ``-N`` a new dynamic disk with the content of ``-n``, ancestors included."""
+    name, new = options["n"], options["N"]
+    if "k" in options or "E" in options:
+        complain(f"{options.who}: encryption is not supported")
+        return EOPNOTSUPP
+    if os.path.isfile(new):
+        complain(f"{options.who}: {new} exists")
+        say(f"error creating {new}: {-EINVAL}")
+        return EINVAL
+    vhd.copy(name, new)
+    return 0

@@ -70,8 +70,13 @@ class Options:
     def complete(self) -> None:
         """Raise UsageError if something that must be given is not, or is empty."""
         for letter in self._required:
-            if not self._given.get(letter):
+            if letter not in self or (self._usage[letter] and not self[letter]):
                 raise UsageError(f"option -{letter} is needed")
+
+    @property
+    def letters(self) -> list[str]:
+        """The letters that were given."""
+        return list(self._given)
 
     def __contains__(self, letter: str) -> bool:
         return letter in self._given

@@ -18,6 +18,7 @@ COMMANDS = {
     "resize": Command("change:resize", "-n NAME -s MIB -f"),
     "update": Command("change:update", "-n NAME"),
     "coalesce": Command("merge:coalesce", "-n NAME [-a ANCESTOR] [-o OUTPUT] [-s] [-p]"),
+    "copy": Command("merge:copy", "-n NAME -N NEW [-k KEYFILE] [-E]"),
     "check": Command("check:check", "-n NAME [-iItBpbs]", 0),
     "key": Command("key:key", "{-s | -c | -p | -C} [-n NAME] [-k KEYFILE] [-H HEX] [-N HEX]", 0),
 }

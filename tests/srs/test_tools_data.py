@@ -368,6 +368,28 @@ def test_coalesce_refuses(tool: Tool, name: str, status: int, out: str) -> None:
     assert (done.status, done.out) == (status, out)
 
 
+def test_copy(tool: Tool) -> None:
+    """A disk of its own with all that the chain holds, and no more room than that needs."""
+    assert tool("copy", "-n", "leaf.vhd", "-N", "new.vhd") == Done(0, b"", "")
+    done = tool("query", "-n", "new.vhd", "-vpa")
+    assert done.lines == ["20", "new.vhd has no parent", "2"]
+    whole = "-r", 0, "-c", 40960
+    assert tool("read", "-n", "new.vhd", *whole).raw == tool("read", "-n", "leaf.vhd", *whole).raw
+    assert tool("check", "-n", "new.vhd", "-b").out == "new.vhd is valid\n"
+    assert tool("read", "-n", "new.vhd", "-e", 0, "-c", 40960).out == "8191 4097\n"
+
+
+def test_copy_refuses(tool: Tool) -> None:
+    before = Path("base.vhd").read_bytes()
+    done = tool("copy", "-n", "leaf.vhd", "-N", "base.vhd")
+    assert (done.status, done.out) == (22, "error creating base.vhd: -22\n")
+    assert Path("base.vhd").read_bytes() == before
+    assert tool("copy", "-n", "gone.vhd", "-N", "new.vhd").out == "error opening gone.vhd: -2\n"
+    assert tool("copy", "-n", "leaf.vhd", "-N", "new.vhd", "-E").status == 95
+    assert tool("copy", "-n", "leaf.vhd", "-N", "gone/new.vhd").status == 2
+    assert not os.path.exists("new.vhd")
+
+
 def test_fixed_disk(tool: Tool) -> None:
     """Two megabytes of data and a footer, which has no other structure to talk about."""
     raw = bytearray(Path("base.vhd").read_bytes()[-512:])

@@ -71,6 +71,7 @@ def test_what_stands_in_no_brackets_is_needed() -> None:
     for words in ((), ("-n", "x"), ("-s", "1", "-f"), ("-n", "", "-s", "1")):
         with pytest.raises(UsageError, match="is needed"):
             Options("x", USAGE, words).complete()
+    Options("x", "-f", ("-f",)).complete()
 
 
 @pytest.mark.parametrize(("text", "number"), [("0", 0), ("007", 7), (str(2**64 - 1), 2**64 - 1)])
