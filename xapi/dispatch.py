@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from xapi import (
+    event,
     generated,
     host,
     messages,
@@ -39,7 +40,7 @@ _log = logging.getLogger(__name__)
 _ASYNC = "Async."
 
 _WRITTEN_BY_HAND = (
-    *(session, task, messages, host, sm, sr, pbd),
+    *(session, event, task, messages, host, sm, sr, pbd),
     *(vdi, vdi_cbt, vdi_copy, vdi_db, revert, vbd),
     *(vm, vm_power, vm_revert, vm_settings, vm_snapshot),
 )

@@ -40,6 +40,14 @@ CODES: dict[str, Code] = {
         ("type", "ref", "msg"),
         "Close whatever has the device open, then unplug again.",
     ),
+    "EVENTS_LOST": Code(
+        "So much has happened that nobody knows it all any more.",
+        hint="Read the objects anew, and go on from an empty token.",
+    ),
+    "EVENT_FROM_TOKEN_PARSE_FAILURE": Code("No event.from has given that token.", ("token",)),
+    "EVENT_SUBSCRIPTION_PARSE_FAILURE": Code(
+        'A subscription is "*", "class" or "class/reference".', ("subscription",)
+    ),
     "FIELD_TYPE_ERROR": Code("The value does not have the type of the field.", ("field",)),
     "HANDLE_INVALID": Code(
         "The reference does not name an object of that class.",
@@ -87,6 +95,9 @@ CODES: dict[str, Code] = {
     "REVERT_ONLY_ALLOWED_ON_SNAPSHOT": Code("Only a snapshot can be reverted to."),
     "SESSION_AUTHENTICATION_FAILED": Code("Authentication failed", ("user", "msg")),
     "SESSION_INVALID": Code("The session does not exist or has ended.", ("handle",)),
+    "SESSION_NOT_REGISTERED": Code(
+        "The session has not registered for events.", ("handle",), "Call event.register first."
+    ),
     "SR_BACKEND_FAILURE": Code("", ("status", "text", "stderr")),
     "SR_DEVICE_IN_USE": Code("The device of the SR is in use."),
     "SR_HAS_NO_PBDS": Code("No host has this SR plugged in.", ("sr",), "Plug a PBD of the SR."),

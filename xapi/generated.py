@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from xapi.datatypes import Basic, MapOf, Record, RecordOf, Ref, SetOf, Value
 from xapi.errors import XenAPIError, internal_error
 from xapi.fields import Class, Field
 from xapi.message import Call, Message, Param
 from xapi.query import compile_query
-from xapi.toolstack import Toolstack
 from xapi.wire import decode
+
+if TYPE_CHECKING:
+    from xapi.toolstack import Toolstack
 
 _Run = Callable[..., Value]
 

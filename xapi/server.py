@@ -12,6 +12,7 @@ from xapi.backend import HostBackend
 from xapi.database import Database
 from xapi.datapath import Datapath
 from xapi.dispatch import Dispatcher
+from xapi.event import Events
 from xapi.httpd import HttpServer
 from xapi.policy import Policy
 from xapi.session import Sessions
@@ -58,6 +59,7 @@ class XapiServer:
         self.xapi = Toolstack(
             db=db,
             sessions=sessions,
+            events=Events(db),
             policy=Policy(db, patience),
             storage=storage,
             datapath=Datapath(db, storage, backend, this_host),
@@ -99,6 +101,7 @@ class XapiServer:
     def stop(self) -> None:
         """Let running calls end, then close everything. Calls that wait for others give up."""
         self.xapi.policy.close()
+        self.xapi.events.close()
         stopping = [threading.Thread(target=server.stop) for server in self._servers]
         for thread in stopping:
             thread.start()

@@ -9,6 +9,7 @@ from typing import TypeAlias
 from xapi.backend import HostBackend
 from xapi.database import Database
 from xapi.datapath import Datapath
+from xapi.event import Events
 from xapi.policy import Policy
 from xapi.session import Sessions
 from xapi.storage import Storage
@@ -23,6 +24,7 @@ class Toolstack:
 
     db: Database
     sessions: Sessions
+    events: Events
     policy: Policy
     storage: Storage
     datapath: Datapath
