@@ -20,6 +20,10 @@ from srs.vhd.errors import (
     BadHeader,
     ChainLoop,
     InvalidImage,
+    JournalDamaged,
+    JournalError,
+    JournalExists,
+    JournalMismatch,
     NoSpace,
     NotAnAncestor,
     NotDifferencing,
@@ -39,7 +43,8 @@ from srs.vhd.errors import (
 from srs.vhd.examination import Finding
 from srs.vhd.format import BLOCK, DIFFERENCING, DYNAMIC, FIXED, MAX_SIZE, SECTOR
 from srs.vhd.info import Info, query
-from srs.vhd.modify import resize, set_hidden, set_parent, set_physical_size
+from srs.vhd.modify import set_hidden, set_parent, set_physical_size
+from srs.vhd.resize import resize, revert_journal
 from srs.vhd.usage import Usage
 
 __all__ = [
@@ -57,6 +62,10 @@ __all__ = [
     "Finding",
     "Info",
     "InvalidImage",
+    "JournalDamaged",
+    "JournalError",
+    "JournalExists",
+    "JournalMismatch",
     "NoSpace",
     "NotAnAncestor",
     "NotDifferencing",
@@ -82,6 +91,7 @@ __all__ = [
     "open_raw",
     "query",
     "resize",
+    "revert_journal",
     "set_hidden",
     "set_parent",
     "set_physical_size",

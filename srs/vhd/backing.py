@@ -244,6 +244,32 @@ def identity_of(path: str) -> tuple[int, int] | None:
         return None
 
 
+def exists_as_file(path: str) -> bool:
+    """True if ``path`` is there and no block device, which is there for good."""
+    try:
+        return not S_ISBLK(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return os.path.lexists(path)
+
+
+def sync_directory(path: str) -> None:
+    """Make it durable that the file ``path`` is there, or is not.
+
+    Raises:
+        StorageFailed: with the operating system's errno.
+    """
+    directory = os.path.dirname(path) or "."
+    try:
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        reason, number = os.strerror(error.errno or 0), error.errno or 0
+        raise StorageFailed(directory, "sync", reason, number) from error
+
+
 def _identity(status: os.stat_result) -> tuple[int, int]:
     return (-1, status.st_rdev) if S_ISBLK(status.st_mode) else (status.st_dev, status.st_ino)
 

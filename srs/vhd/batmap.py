@@ -74,6 +74,13 @@ class Batmap:
         at = block >> 3
         return at < self._covered and bool(self._bits[at] & (0x80 >> (block & 7)))
 
+    def first(self, blocks: int) -> bytearray:
+        """A copy of the covered part of the map, with the bits of the first ``blocks`` blocks."""
+        bits = self._bits[: -(-blocks // 8)]
+        if blocks % 8 and len(bits) * 8 > blocks:
+            bits[-1] &= 0xFF00 >> blocks % 8
+        return bits
+
     def add(self, blocks: Iterable[int]) -> None:
         """Set the bits of blocks whose bitmaps are full and durable."""
         for block in blocks:

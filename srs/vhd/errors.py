@@ -9,6 +9,10 @@
     │   ├── BadBlock            the block table points where no block can be
     │   ├── Truncated           the file ends before something it must hold
     │   └── Poisoned            an interrupted journaled resize owns the disk
+    ├── JournalError            the undo journal of a resize cannot be used
+    │   ├── JournalExists       there is one already
+    │   ├── JournalMismatch     it belongs to another disk
+    │   └── JournalDamaged      it is not what was written, or no journal at all
     ├── SizeRefused             a size outside what the disk or the format allows
     ├── OutOfRange              a read or write past the end of the virtual disk
     ├── ReadOnly                a write to a disk opened for reading
@@ -27,6 +31,7 @@
 
 import errno as codes
 from dataclasses import dataclass
+from uuid import UUID
 
 
 @dataclass(eq=False)
@@ -108,10 +113,42 @@ class Truncated(VHDError):
 
 @dataclass(eq=False)
 class Poisoned(VHDError):
-    """The footer carries the cookie of a journaled resize that has not finished."""
+    """A journaled resize of the disk ``unique_id`` has not finished: its footer says so."""
 
+    unique_id: UUID
     text = "a journaled resize was interrupted"
-    hint = "Replay the resize journal of this disk first."
+    hint = "Undo it with its journal: revert_journal, or vhd-util revert."
+
+
+@dataclass(eq=False)
+class JournalError(VHDError):
+    """The undo journal ``path`` cannot be used."""
+
+
+@dataclass(eq=False)
+class JournalExists(JournalError):
+    """A journal of that name is there; it may be the only way back for its disk."""
+
+    errno = codes.EEXIST
+    text = "the journal exists already"
+    hint = "Undo the resize that left it: revert_journal, or vhd-util revert."
+
+
+@dataclass(eq=False)
+class JournalMismatch(JournalError):
+    """The journal saved parts of the disk ``found``, not of ``expected``."""
+
+    expected: str
+    found: str
+    text = "a journal of the disk {found}, not of {expected}"
+
+
+@dataclass(eq=False)
+class JournalDamaged(JournalError):
+    """The journal breaks ``reason``, so nothing was undone with it."""
+
+    reason: str
+    text = "damaged journal: {reason}"
 
 
 @dataclass(eq=False)

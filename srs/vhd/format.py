@@ -146,6 +146,10 @@ class Footer:
         )
         return with_checksum(raw, self.CHECKSUM_AT)
 
+    def poisoned(self) -> bytes:
+        """The 512 bytes that keep everybody away while a journaled resize is under way."""
+        return with_checksum(self.POISON + self.pack()[len(self.POISON) :], self.CHECKSUM_AT)
+
     @classmethod
     def unpack(cls, raw: bytes, path: str) -> "Footer":
         """Read a footer; ``path`` names the file in errors.
@@ -162,7 +166,7 @@ class Footer:
         if not cls.sealed(raw):
             raise BadFooter(path, "wrong checksum")
         if cookie == cls.POISON:
-            raise Poisoned(path)
+            raise Poisoned(path, UUID(bytes=unique_id))
         if version >> 16 != VERSION_1_0 >> 16:
             raise BadFooter(path, f"version {version:#x}")
         if disk_type not in (FIXED, DYNAMIC, DIFFERENCING):

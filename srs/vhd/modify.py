@@ -1,4 +1,4 @@
-"""Changing what a disk says about itself: hidden, size, place of its footer, parent.
+"""Changing what a disk says about itself: hidden, place of its footer, parent.
 
 Each operation reads and checks everything first, so that bad input changes nothing, and has one
 commit point. None of them may run while the disk is open for writing elsewhere.
@@ -12,7 +12,7 @@ from srs.vhd.backing import AnyPath, Backing
 from srs.vhd.chain import refuse_loop
 from srs.vhd.errors import NotDifferencing, ParentPathRefused, SizeRefused
 from srs.vhd.footers import FoundFooter, find_footer, write_footers, write_primary
-from srs.vhd.format import BLOCK, MAX_SIZE, SECTOR, UNUSED, Footer, round_to_block
+from srs.vhd.format import SECTOR, UNUSED, Footer
 from srs.vhd.header import Header
 from srs.vhd.image import Image
 from srs.vhd.parent import linked, open_disk
@@ -28,29 +28,7 @@ def set_hidden(path: AnyPath, hidden: int) -> None:
     """
     with Backing(os.fspath(path), writable=True) as backing:
         found = find_footer(backing)
-        _replace_footer(backing, found, replace(found.footer, hidden=int(hidden)))
-
-
-def resize(path: AnyPath, size: int) -> None:
-    """Grow the virtual disk to ``size`` bytes, rounded up to 2 MiB; it costs two sectors.
-
-    Raises:
-        SizeRefused: smaller than the disk is, or more than its block table has room for (see
-            ``max_size`` of :func:`create`).
-        NotSparse: a fixed disk.
-        VHDError: the disk cannot be opened or written.
-    """
-    path = os.fspath(path)
-    with Backing(path, writable=True) as backing:
-        found = find_footer(backing)
-        image = Image(backing, found)
-        size = round_to_block(size)
-        limit = min(image.header.slots * BLOCK, MAX_SIZE)
-        if not image.size <= size <= limit:
-            raise SizeRefused(path, size, image.size, limit)
-        if image.batmap is not None:
-            image.batmap.extend(size)
-        _replace_footer(backing, found, replace(found.footer, size=size))
+        replace_footer(backing, found, replace(found.footer, hidden=int(hidden)))
 
 
 def set_physical_size(path: AnyPath, size: int) -> None:
@@ -131,8 +109,11 @@ def _relink(image: Image, parent: str, raw_parent: bool) -> tuple[Header, list[t
     return replace(header, locators=tuple(locators)), writes
 
 
-def _replace_footer(backing: Backing, found: FoundFooter, footer: Footer) -> None:
-    """Write ``footer`` where the disk's footer was found, or where it belongs if it was lost."""
+def replace_footer(backing: Backing, found: FoundFooter, footer: Footer) -> int:
+    """Write ``footer`` where the disk's footer was found, or where it belongs if it was lost.
+
+    Returns the byte where the primary copy is now.
+    """
     at = found.primary_at
     if at is None:
         if backing.is_block:
@@ -140,3 +121,4 @@ def _replace_footer(backing: Backing, found: FoundFooter, footer: Footer) -> Non
         else:
             at = Image(backing, found).end_sector * SECTOR
     write_footers(backing, footer, at)
+    return at

@@ -29,6 +29,14 @@ def _decode(raw: bytes | bytearray) -> "array[int]":
     return entries
 
 
+def encode(entries: "array[int]") -> bytes:
+    """The bytes on disk of table entries."""
+    if sys.byteorder == "little":
+        entries = entries[:]
+        entries.byteswap()
+    return entries.tobytes()
+
+
 class BlockTable:
     """The table of one disk: ``blocks`` entries in use, at byte ``offset`` of the file.
 
@@ -81,6 +89,17 @@ class BlockTable:
         """The number of blocks in this file as of the last flush."""
         return sum(len(part) - part.count(UNUSED) for _, part in self._scan())
 
+    def entries(self) -> "array[int]":
+        """All entries as of the last flush; raises BadBlock as looking up one does."""
+        entries = array("I", [UNUSED]) * self._blocks
+        for first, part in self._scan():
+            entries[first : first + len(part)] = part
+        lowest = min(entries, default=UNUSED)
+        if lowest < self._first_sector:
+            block = entries.index(lowest)
+            raise BadBlock(self._backing.path, "inside the metadata", block, lowest)
+        return entries
+
     def used(self) -> Iterator[int]:
         """The blocks in this file as of the last flush, ascending."""
         for first, part in self._scan():
@@ -122,9 +141,7 @@ class BlockTable:
             values = _decode(self._backing.read(at, SECTOR))
             for slot, sector in entries.items():
                 values[slot] = sector
-            if sys.byteorder == "little":
-                values.byteswap()
-            self._backing.write(at, values.tobytes())
+            self._backing.write(at, encode(values))
         for block in self.pending:
             self._pages.pop(block // _PAGE, None)
         self.pending = {}

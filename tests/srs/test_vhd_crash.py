@@ -9,87 +9,20 @@ made durable or something written after it.
 import os
 import random
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from powercut import Tape, device, taping
 
 from srs import vhd
-from srs.vhd.backing import Backing, Buffer
 
 MIB = 1 << 20
 SIZE = 6 * MIB
 SECTORS = SIZE // 512
 DEVICE = 7 * MIB
-
-
-@dataclass
-class Tape:
-    """What reached one file, in order: ("write", offset, bytes), ("truncate", size, b"") ..."""
-
-    events: list[tuple[str, int, bytes]] = field(default_factory=list)
-    stopped: bool = False
-
-    def __len__(self) -> int:
-        return len(self.events)
-
-    def cut(self, before: bytes, at: int, chance: random.Random) -> bytearray:
-        """The file after a cut behind ``at`` events, some of the unsynced sectors lost."""
-        image = bytearray(before)
-        synced = max((i for i in range(at) if self.events[i][0] == "sync"), default=0)
-        for event in self.events[:synced]:
-            _apply(image, *event)
-        keep = chance.choice([0.0, 0.3, 0.7, 1.0])
-        for kind, where, data in self.events[synced:at]:
-            # Single sectors where they matter, larger pieces in the midst of bulk data.
-            step = 512 if len(data) < 64 << 10 else 32 << 10
-            for offset in range(0, max(len(data), 1), step):
-                if chance.random() < keep:
-                    _apply(image, kind, where + offset, data[offset : offset + step])
-        return image
-
-
-def _apply(image: bytearray, kind: str, where: int, data: bytes) -> None:
-    if kind == "write":
-        image.extend(bytes(max(0, where + len(data) - len(image))))
-        image[where : where + len(data)] = data
-    elif kind == "truncate":
-        image.extend(bytes(max(0, where - len(image))))
-        del image[where:]
-
-
-@pytest.fixture
-def record(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], Tape]]:
-    """Start a tape for a file; syncs are taped, not done."""
-    tapes: dict[str, Tape] = {}
-    write, truncate = Backing.write, Backing.truncate
-
-    def note(backing: Backing, kind: str, where: int, data: bytes) -> None:
-        tape = tapes.get(backing.path)
-        if tape is not None and not tape.stopped:
-            tape.events.append((kind, where, data))
-
-    def taped_write(self: Backing, offset: int, *buffers: Buffer) -> None:
-        write(self, offset, *buffers)
-        note(self, "write", offset, b"".join(buffers))
-
-    def taped_truncate(self: Backing, size: int) -> None:
-        truncate(self, size)
-        note(self, "truncate", size, b"")
-
-    monkeypatch.setattr(Backing, "write", taped_write)
-    monkeypatch.setattr(Backing, "truncate", taped_truncate)
-    monkeypatch.setattr(Backing, "sync", lambda self: note(self, "sync", 0, b""))
-
-    def start(path: Path) -> Tape:
-        tapes[str(path)] = Tape()
-        return tapes[str(path)]
-
-    yield start
-    tapes.clear()
 
 
 @pytest.fixture
@@ -173,9 +106,8 @@ def play(path: Path, tape: Tape, program: list[Step], content: bytes) -> History
     return history
 
 
-def verify(path: Path, image: bytearray, history: History, cut: int) -> None:
+def verify(path: Path, history: History, cut: int) -> None:
     """The disk left by a cut opens, holds what it may, and works on."""
-    path.write_bytes(image)
     with vhd.open_chain(path) as disk:
         found = disk.read(0, SIZE)
     history.check(found, cut)
@@ -188,12 +120,12 @@ def verify(path: Path, image: bytearray, history: History, cut: int) -> None:
         same_sectors(disk.read(0, SIZE), expected)
 
 
-def cut_and_verify(path: Path, before: bytes, tape: Tape, history: History, seed: int) -> None:
+def cut_and_verify(path: Path, tape: Tape, history: History, seed: int) -> None:
     """Cut behind ten of the events, or all if there are fewer."""
     chance = random.Random(seed)
-    tape.stopped = True
     for at in sorted(chance.sample(range(len(tape) + 1), min(10, len(tape) + 1))):
-        verify(path, tape.cut(before, at, chance), history, at)
+        tape.cut(at, chance)
+        verify(path, history, at)
 
 
 relaxed = settings(
@@ -206,9 +138,7 @@ relaxed = settings(
 
 @relaxed
 @given(program=steps, old=steps, seed=st.integers(0, 1 << 32))
-def test_file(
-    record: Callable[[Path], Tape], scratch: Path, program: list[Step], old: list[Step], seed: int
-) -> None:
+def test_file(scratch: Path, program: list[Step], old: list[Step], seed: int) -> None:
     """A leaf in a file system, on top of a parent with data."""
     parent, path = scratch / "parent.vhd", scratch / "leaf.vhd"
     for file in (parent, path):
@@ -219,27 +149,24 @@ def test_file(
     vhd.snapshot(path, parent)
     with vhd.open_chain(path) as disk:
         content = disk.read(0, SIZE)
-    content = bytes(play(path, record(path), old, content).content)
-    before, tape = path.read_bytes(), record(path)
-    cut_and_verify(path, before, tape, play(path, tape, program, content), seed)
+    with taping(path) as tape:
+        content = bytes(play(path, tape, old, content).content)
+    with taping(path) as tape:
+        history = play(path, tape, program, content)
+    cut_and_verify(path, tape, history, seed)
 
 
 @relaxed
 @given(program=steps, old=steps, seed=st.integers(0, 1 << 32))
-def test_device(
-    record: Callable[[Path], Tape],
-    monkeypatch: pytest.MonkeyPatch,
-    scratch: Path,
-    program: list[Step],
-    old: list[Step],
-    seed: int,
-) -> None:
+def test_device(scratch: Path, program: list[Step], old: list[Step], seed: int) -> None:
     """A disk on a device full of stale bytes; only the test of the file's type is bent."""
-    monkeypatch.setattr("srs.vhd.backing.S_ISBLK", lambda mode: True)
     path = scratch / "device"
     path.write_bytes(random.Random(seed).randbytes(DEVICE))
-    vhd.create(path, SIZE, max_size=64 << 30)
-    content = bytes(play(path, record(path), old, bytes(SIZE)).content)
-    before, tape = path.read_bytes(), record(path)
-    cut_and_verify(path, before, tape, play(path, tape, program, content), seed)
+    with device():
+        vhd.create(path, SIZE, max_size=64 << 30)
+        with taping(path) as tape:
+            content = bytes(play(path, tape, old, bytes(SIZE)).content)
+        with taping(path) as tape:
+            history = play(path, tape, program, content)
+        cut_and_verify(path, tape, history, seed)
     assert path.stat().st_size == DEVICE
