@@ -135,16 +135,6 @@ class Image:
         """True if no block is in this file."""
         return self._table.is_empty()
 
-    def entries(self) -> "array[int]":
-        """The whole block table as of the last flush: for each block its sector or UNUSED.
-
-        It takes four bytes a block, 4 MiB for the largest disk.
-
-        Raises:
-            BadBlock: an entry leads into the metadata.
-        """
-        return self._table.entries()
-
     def blocks(self) -> Iterator[int]:
         """The blocks in this file as of the last flush, ascending."""
         return self._table.used()

@@ -51,16 +51,17 @@ class Plan:
     """A disk as it will be.
 
     ``writes`` are the bytes of the new metadata by their offsets, ``metadata_end`` the byte
-    behind them. ``moves`` says from which sector to which each block moves, ``end_sector`` is
-    the sector behind the last block, ``saved`` all that will be overwritten but the primary
-    footer.
+    behind them. ``moves`` says from which sector to which each block moves. ``old_end`` and
+    ``end`` are the sectors behind the last block before and after. ``saved`` is all that will be
+    overwritten, except the primary footer.
     """
 
     footer: Footer
     writes: list[tuple[int, list[Buffer]]]
     metadata_end: int
     moves: list[tuple[int, int]]
-    end_sector: int
+    old_end: int
+    end: int
     saved: list[Place]
 
 
@@ -79,7 +80,7 @@ def plan_for(image: Image, size: int) -> Plan:
     shift = _tables_length(header) - _tables_length(image.header)
     metadata_end = image.metadata_end + shift
     table = image.entries()[: blocks_of(size)]
-    moves, end_sector = _moves(image, table, metadata_end)
+    moves, end = _moves(image, table, metadata_end)
     texts: list[tuple[int, list[Buffer]]] = [
         (new.offset, [image.backing.read(entry.offset, entry.capacity)])
         for entry, new in zip(image.header.locators, header.locators, strict=True)
@@ -97,7 +98,8 @@ def plan_for(image: Image, size: int) -> Plan:
         ],
         metadata_end=metadata_end,
         moves=moves,
-        end_sector=end_sector,
+        old_end=image.end_sector,
+        end=end,
         saved=_saved(image, moves),
     )
 
@@ -141,13 +143,16 @@ def _moves(
     """Move blocks out of the metadata, in ``table``, too; the moves, and the sector behind all.
 
     Raises:
+        BadBlock: a block lies in the old metadata, or out of the file.
         NoSpace: no room behind the other blocks, or none behind the metadata.
     """
     first = -(-metadata_end // SECTOR)
     highest = max((entry for entry in table if entry != UNUSED), default=-STRIDE_SECTORS)
     end = max(first, highest + STRIDE_SECTORS)
     moves = []
-    for sector, block in sorted((entry, at) for at, entry in enumerate(table) if entry < first):
+    lowest = (block for block, sector in enumerate(table) if sector < first)
+    for block in sorted(lowest, key=table.__getitem__):
+        sector = image.data_offset(block) // SECTOR - 1
         table[block] = align_block(end)
         moves.append((sector, table[block]))
         end = table[block] + STRIDE_SECTORS
@@ -199,7 +204,7 @@ def _saved(image: Image, moves: list[tuple[int, int]]) -> list[Place]:
 
 def carry_out(image: Image, plan: Plan) -> None:
     """Move the blocks and write all metadata but the footers; durable."""
-    backing, end = image.backing, image.end_sector
+    backing, end = image.backing, plan.old_end
     data = memoryview(bytearray(STRIDE_SECTORS * SECTOR))
     for old, new in plan.moves:
         backing.readv(old * SECTOR, [data])

@@ -89,7 +89,7 @@ def _rearrange(image: Image, size: int, journal: str) -> None:
         backing.sync()
         carry_out(image, plan)
         # The commit point is in here: both footers clean.
-        write_footers(backing, plan.footer, old_at if keeps_length else plan.end_sector * SECTOR)
+        write_footers(backing, plan.footer, old_at if keeps_length else plan.end * SECTOR)
     except BaseException:
         with suppress(VHDError):
             revert_journal(backing.path, journal)
@@ -97,7 +97,7 @@ def _rearrange(image: Image, size: int, journal: str) -> None:
     with Backing(journal, writable=True) as file:
         drop(file, Journal(image.unique_id, old_at))
     if not backing.is_block and keeps_length:
-        write_primary(backing, plan.footer.pack(), plan.end_sector * SECTOR)
+        write_primary(backing, plan.footer.pack(), plan.end * SECTOR)
         backing.sync()
 
 

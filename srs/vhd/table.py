@@ -89,17 +89,6 @@ class BlockTable:
         """The number of blocks in this file as of the last flush."""
         return sum(len(part) - part.count(UNUSED) for _, part in self._scan())
 
-    def entries(self) -> "array[int]":
-        """All entries as of the last flush; raises BadBlock as looking up one does."""
-        entries = array("I", [UNUSED]) * self._blocks
-        for first, part in self._scan():
-            entries[first : first + len(part)] = part
-        lowest = min(entries, default=UNUSED)
-        if lowest < self._first_sector:
-            block = entries.index(lowest)
-            raise BadBlock(self._backing.path, "inside the metadata", block, lowest)
-        return entries
-
     def used(self) -> Iterator[int]:
         """The blocks in this file as of the last flush, ascending."""
         for first, part in self._scan():
