@@ -22,6 +22,7 @@ from testbed.devices.disk import Disk, create_file
 from testbed.errors import DeviceRefused, GuestFault, KernelDied
 from testbed.kernel import choose
 from testbed.kernel.base import Kernel
+from testbed.kernel.channel import Answer
 from testbed.sessions import open_local_session, open_session
 from testbed.state import StateDirectory, base
 from xapi.backend import BackendUnavailable, DeviceBusy, HostError, PluginReply
@@ -284,9 +285,33 @@ class Host:
         """Copy between two plugged devices."""
         self._host_call("copy", source=source, destination=destination, length=size)
 
+    def used_blocks(self, device: str, size: int, *, base: str = "") -> Sequence[int]:
+        """Numbers of the blocks that hold something, compared inside."""
+        blocks: list[int] = self._host_call("used", path=device, unit=size, base=base)
+        return blocks
+
+    def read_blocks(self, device: str, offset: int, length: int) -> bytes:
+        """Bytes of a plugged device."""
+        arguments = {"path": device, "offset": offset, "length": length}
+        answer = self._host_exchange("fetch", arguments)
+        return answer.blob or bytes(answer.value)
+
+    def write_blocks(self, device: str, offset: int, data: bytes) -> None:
+        """Write to a plugged device."""
+        self._host_exchange("store", {"path": device, "offset": offset}, data)
+
+    def clear_blocks(self, device: str, offset: int, length: int) -> None:
+        """Make bytes of a plugged device zero."""
+        self._host_call("clear", path=device, offset=offset, length=length)
+
     def _host_call(self, operation: str, /, **arguments: Any) -> Any:
+        return self._host_exchange(operation, arguments).value
+
+    def _host_exchange(
+        self, operation: str, arguments: Mapping[str, Any], blob: bytes = b""
+    ) -> Answer:
         try:
-            return self.kernel.call(operation, **arguments)
+            return self.kernel.exchange(operation, arguments, blob=blob)
         except KernelDied as error:
             raise BackendUnavailable(str(error)) from error
         except GuestFault as error:

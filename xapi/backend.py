@@ -1,4 +1,4 @@
-"""What the toolstack asks of a host: run a storage driver, plug a disk into dom0, copy one.
+"""What the toolstack asks of a host: run a storage driver, plug a disk into dom0, read it.
 
 Exception
 └── HostError             the host could not do it; the text says what and why
@@ -8,7 +8,7 @@ Exception
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -64,3 +64,19 @@ class HostBackend(Protocol):
 
     def copy(self, source: str, destination: str, size: int) -> None:
         """Copy the first `size` bytes of one block device of the host to another, durably."""
+
+    def used_blocks(self, device: str, size: int, *, base: str = "") -> Sequence[int]:
+        """The numbers of the blocks of `size` bytes that hold anything but zeros.
+
+        With another device for a `base`: those that differ from it. What lies past its end
+        counts as zeros.
+        """
+
+    def read_blocks(self, device: str, offset: int, length: int) -> bytes:
+        """Bytes of a plugged device; fewer only at its end."""
+
+    def write_blocks(self, device: str, offset: int, data: bytes) -> None:
+        """Write to a plugged device; durable once it was unplugged."""
+
+    def clear_blocks(self, device: str, offset: int, length: int) -> None:
+        """Make bytes of a plugged device zero; where they are already, nothing is written."""

@@ -121,6 +121,7 @@ CODES: dict[str, Code] = {
         "The VDI is in use.", ("vdi", "operation"), "Unplug the VBDs that use the VDI."
     ),
     "VDI_INCOMPATIBLE_TYPE": Code("VDIs of this type cannot do that.", ("vdi", "type")),
+    "VDI_IO_ERROR": Code("Reading or writing the VDI's content failed.", ("device",)),
     "VDI_IS_A_PHYSICAL_DEVICE": Code("The VDI stands for a physical device.", ("vdi",)),
     "VDI_HAS_RRDS": Code("The VDI holds performance data.", ("vdi",)),
     "VDI_IS_SHARABLE": Code("The VDI is sharable.", ("vdi",)),
@@ -131,6 +132,7 @@ CODES: dict[str, Code] = {
         "VDIs that are reset on boot cannot do that."
     ),
     "VDI_READONLY": Code("The VDI is read-only.", ("vdi",)),
+    "VDI_TOO_LARGE": Code("The VDI is too large.", ("vdi", "maximum size")),
     "VDI_TOO_SMALL": Code("The VDI is too small.", ("vdi", "minimum size")),
     "VM_BAD_POWER_STATE": Code("The VM is in another power state.", ("vm", "expected", "actual")),
     "VM_HAS_VUSBS": Code("The VM has USB devices.", ("vm",)),

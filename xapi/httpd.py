@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from cheroot import wsgi
@@ -17,20 +19,39 @@ _THREADS = 4
 _KEPT_ALIVE = 500
 _IDLE_TIMEOUT = 300
 _BACKLOG = 128
+#: How long (seconds between two packets, bytes) a client that was refused may go on sending.
+_PATIENCE = 2.0
+_HEARD = 64 << 20
+_CHUNK = 1 << 16
 
 
 class _Request(HTTPRequest):
-    """An application that says Connection: close means it: the rest of a body is not read."""
+    """An application that says Connection: close means it: the rest of a body is not needed."""
 
     def send_headers(self) -> None:
         """See HTTPRequest."""
         if (b"Connection", b"close") in self.outheaders:
             self.close_connection = True
+            self.conn.is_talking = getattr(self.rfile, "remaining", 1) > 0
         super().send_headers()
 
 
 class _Connection(HTTPConnection):
+    """A client that is still sending is heard out for a while, or it would not hear the answer."""
+
     RequestHandlerClass = _Request
+    is_talking = False
+
+    def close(self) -> None:
+        """See HTTPConnection."""
+        if self.is_talking:
+            with suppress(OSError):
+                self.socket.shutdown(socket.SHUT_WR)
+                self.socket.settimeout(_PATIENCE)
+                heard = 0
+                while heard < _HEARD and (data := self.socket.recv(_CHUNK)):
+                    heard += len(data)
+        super().close()
 
 
 class HttpServer(wsgi.Server):
@@ -68,4 +89,7 @@ class HttpServer(wsgi.Server):
                 if self.requests.idle == 0:
                     self.requests.grow(self._threads)
                     self._threads *= 2
+        if "CONTENT_LENGTH" not in environ and not environ["wsgi.input_terminated"]:
+            # Such a body ends with the connection.
+            environ["wsgi.input"] = environ["wsgi.input"].rfile
         return self._application(environ, start_response)

@@ -11,6 +11,7 @@ from xapi import host, sm
 from xapi.backend import HostBackend
 from xapi.database import Database
 from xapi.datapath import Datapath
+from xapi.disk_http import DiskTransfers
 from xapi.dispatch import Dispatcher
 from xapi.event import Events
 from xapi.httpd import HttpServer
@@ -70,11 +71,11 @@ class XapiServer:
             dom0=dom0,
         )
         self._dispatcher = dispatcher = Dispatcher(self.xapi)
-        self._tcp = HttpServer((address, port), Application(dispatcher, {}, local=False))
+        self._tcp = HttpServer((address, port), _application(self.xapi, dispatcher, local=False))
         self._servers = [self._tcp]
         self._unix_socket = unix_socket
         if unix_socket is not None:
-            local = Application(dispatcher, {}, local=True)
+            local = _application(self.xapi, dispatcher, local=True)
             self._servers.append(HttpServer(str(unix_socket), local))
         self._threads: list[threading.Thread] = []
 
@@ -119,3 +120,7 @@ class XapiServer:
     def host_restarted(self) -> None:
         """The host lost power and came back: what was plugged in on it is not any more."""
         host.restarted(self.xapi)
+
+
+def _application(xapi: Toolstack, dispatcher: Dispatcher, *, local: bool) -> Application:
+    return Application(dispatcher, DiskTransfers(xapi, local=local).handlers, local=local)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from html import escape
 from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 REQUEST_LIMIT = 300 * 1024
-#: Of a body that is refused, this much is read: whoever still sends does not hear the answer.
-_DRAINED = 1 << 20
 _CORS = (
     ("Access-Control-Allow-Origin", "*"),
     ("Access-Control-Allow-Headers", "X-Requested-With"),
@@ -142,9 +141,10 @@ def page(status: HTTPStatus, body: bytes, *headers: tuple[str, str]) -> Answer:
 
 def _refusal(error: HttpError) -> Answer:
     # What is left of the request's body is not read: the connection is of no more use.
-    title = f"{error.status.value} {error.status.phrase}".encode()
-    text = b"<html><body><h1>" + title + b"</h1></body></html>"
-    return page(error.status, text, ("Connection", "close"), *error.headers)
+    title = f"{error.status.value} {error.status.phrase}"
+    text = f"<html><body><h1>{title}</h1><p>{escape(str(error))}</p></body></html>"
+    body = text.encode(errors="replace")
+    return page(error.status, body, ("Connection", "close"), *error.headers)
 
 
 def _read_body(environ: WSGIEnvironment) -> bytes:
@@ -152,7 +152,6 @@ def _read_body(environ: WSGIEnvironment) -> bytes:
     if not length.isdecimal():
         raise HttpError(HTTPStatus.INTERNAL_SERVER_ERROR, "a call needs a Content-Length")
     if int(length) > REQUEST_LIMIT:
-        environ["wsgi.input"].read(min(int(length), _DRAINED))
         raise HttpError(HTTPStatus.INTERNAL_SERVER_ERROR, f"a call of {length} bytes")
     body: bytes = environ["wsgi.input"].read(int(length))
     return body

@@ -37,10 +37,8 @@ def write(blob: bytes, path: str, spans: list[tuple[int, int]]) -> tuple[Any, by
     try:
         rest = memoryview(blob)
         for offset, length in spans:
-            data, rest = rest[:length], rest[length:]
-            while data:
-                written = os.pwrite(fd, data[:_PIECE], offset)
-                data, offset = data[written:], offset + written
+            _put(fd, rest[:length], offset)
+            rest = rest[length:]
         os.fsync(fd)
     finally:
         os.close(fd)
@@ -83,15 +81,71 @@ def copy(_blob: bytes, source: str, destination: str, length: int) -> tuple[Any,
             if not piece:
                 raise OSError(5, f"ends after {offset} of {length} bytes", source)
             if piece != os.pread(writer, len(piece), offset):
-                written = 0
-                while written < len(piece):
-                    written += os.pwrite(writer, memoryview(piece)[written:], offset + written)
+                _put(writer, piece, offset)
             offset += len(piece)
         os.fsync(writer)
     finally:
         os.close(reader)
         os.close(writer)
     return None, b""
+
+
+def used(_blob: bytes, path: str, unit: int, base: str) -> tuple[Any, bytes]:
+    """Numbers of the pieces of `unit` bytes that are not zeros, or not what is on the base."""
+    fd = _fresh(path, os.O_RDONLY)
+    below = _fresh(base, os.O_RDONLY) if base else -1
+    try:
+        found, number, zeros = [], 0, bytes(unit)
+        while piece := os.pread(fd, unit, number * unit):
+            expected = os.pread(below, len(piece), number * unit) if base else b""
+            if piece != expected + zeros[: len(piece) - len(expected)]:
+                found.append(number)
+            number += 1
+    finally:
+        os.close(fd)
+        if base:
+            os.close(below)
+    return found, b""
+
+
+def fetch(_blob: bytes, path: str, offset: int, length: int) -> tuple[Any, bytes]:
+    """Like `read`, but of zeros only their number travels, as the value."""
+    _, data = read(b"", path, offset, length)
+    return (0, data) if data.strip(b"\0") else (len(data), b"")
+
+
+def store(blob: bytes, path: str, offset: int) -> tuple[Any, bytes]:
+    """Write the bytes of the call; unplugging the device is what makes them durable."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        _put(fd, blob, offset)
+    finally:
+        os.close(fd)
+    return None, b""
+
+
+def clear(_blob: bytes, path: str, offset: int, length: int) -> tuple[Any, bytes]:
+    """Zeros wherever there is something else."""
+    fd = _fresh(path, os.O_RDWR)
+    try:
+        end, zeros = offset + length, bytes(min(_PIECE, length))
+        while offset < end:
+            piece = os.pread(fd, min(_PIECE, end - offset), offset)
+            if not piece:
+                break
+            if piece != zeros[: len(piece)]:
+                _put(fd, zeros[: len(piece)], offset)
+            offset += len(piece)
+    finally:
+        os.close(fd)
+    return None, b""
+
+
+def _put(fd: int, data: bytes | memoryview, offset: int) -> None:
+    rest = memoryview(data)
+    while rest:
+        written = os.pwrite(fd, rest[:_PIECE], offset)
+        rest, offset = rest[written:], offset + written
 
 
 def sync(_blob: bytes) -> tuple[Any, bytes]:

@@ -159,6 +159,36 @@ class MemoryHost:
             raise DeviceBusy(self.faults["copy"].text)
         self.devices[destination].content[:size] = self.devices[source].content[:size]
 
+    def used_blocks(self, device: str, size: int, *, base: str = "") -> list[int]:
+        """Numbers of the blocks that differ from zeros, or from another device."""
+        content = self.devices[device].content
+        below = self.devices[base].content if base else b""
+        return [
+            block
+            for block in range(-(-max(len(content), len(below)) // size))
+            if _piece(content, block * size, size) != _piece(below, block * size, size)
+        ]
+
+    def read_blocks(self, device: str, offset: int, length: int) -> bytes:
+        """Bytes of a device; past what is kept there are zeros."""
+        if "read" in self.faults:
+            raise BackendUnavailable(self.faults["read"].text)
+        return _piece(self.devices[device].content, offset, length)
+
+    def write_blocks(self, device: str, offset: int, data: bytes) -> None:
+        """Write to a device, and keep it."""
+        if "write" in self.faults:
+            raise BackendUnavailable(self.faults["write"].text)
+        content = self.devices[device].content
+        content.extend(bytes(max(0, offset - len(content))))
+        content[offset : offset + len(data)] = data
+
+    def clear_blocks(self, device: str, offset: int, length: int) -> None:
+        """Zeros, as far as something is kept."""
+        content = self.devices[device].content
+        end = min(offset + length, len(content))
+        content[offset:end] = bytes(max(0, end - offset))
+
     def disk(self, vdi: str) -> Disk:
         """The disk of a VDI's uuid, wherever it is."""
         return next(disks[vdi] for disks in self.srs.values() if vdi in disks)
@@ -171,6 +201,11 @@ class MemoryHost:
     def commands(self) -> list[str]:
         """The names of the commands so far."""
         return [command for command, _ in self.calls]
+
+
+def _piece(content: bytes | bytearray, offset: int, length: int) -> bytes:
+    """Bytes of a disk that ends in zeros which are not kept."""
+    return bytes(content[offset : offset + length]).ljust(length, b"\0")
 
 
 class _Driver:

@@ -41,6 +41,11 @@ class Rig:
         self._sessions.append(session)
         return session.xenapi
 
+    def session(self) -> str:
+        """The reference of one more session, for requests that are no XML-RPC."""
+        self.login()
+        return str(self._sessions[-1]._session)
+
     def sr(self, type_: str = "mem") -> str:
         """A plugged SR."""
         host = self.api.host.get_all()[0]
