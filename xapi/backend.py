@@ -76,7 +76,10 @@ class HostBackend(Protocol):
         """Bytes of a plugged device; fewer only at its end."""
 
     def write_blocks(self, device: str, offset: int, data: bytes) -> None:
-        """Write to a plugged device; durable once it was unplugged."""
+        """Write to a plugged device; durable once it was unplugged.
+
+        Of zeros only those are written that change something: a thin disk stays thin.
+        """
 
     def clear_blocks(self, device: str, offset: int, length: int) -> None:
-        """Make bytes of a plugged device zero; where they are already, nothing is written."""
+        """`write_blocks` of nothing but zeros."""

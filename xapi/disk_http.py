@@ -109,16 +109,23 @@ class DiskTransfers:
 
 
 class _Body:
-    """The body of an export, and all that must be undone when it is over or nobody takes it."""
+    """The body of an export, and all that must be undone when it is over or nobody takes it.
+
+    The last piece goes out after that: who has all of it can use the disk at once.
+    """
 
     def __init__(self, stack: ExitStack, pieces: Iterator[bytes]) -> None:
         self._stack = stack
         self._pieces = pieces
 
     def __iter__(self) -> Iterator[bytes]:
+        last = b""
         try:
             with self._stack:
-                yield from self._pieces
+                for piece in self._pieces:
+                    yield last
+                    last = piece
+            yield last
         except XenAPIError as error:
             _log.warning("an export was cut short: %s", error)
 

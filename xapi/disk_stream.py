@@ -16,8 +16,6 @@ from xapi.errors import XenAPIError
 
 #: How much travels at once, in bytes: a block of a VHD.
 PIECE = vhd_stream.BLOCK
-#: What the zeros of an import are looked for in: those that are left out keep a thin disk thin.
-_GRAIN = 64 << 10
 
 #: Gives at most n bytes of a request's body, fewer only at its end.
 Source = Callable[[int], bytes]
@@ -43,22 +41,14 @@ class Device:
             return data
 
     def put(self, offset: int, data: bytes) -> None:
-        """Write, in as few pieces as there are runs of zeros and of others."""
-        begin, zeros = 0, bytes(_GRAIN)
-        while begin < len(data):
-            blank = data[begin : begin + _GRAIN] == zeros[: len(data) - begin]
-            end = begin + _GRAIN
-            while end < len(data):
-                if (data[end : end + _GRAIN] == zeros[: len(data) - end]) != blank:
-                    break
-                end += _GRAIN
-            end = min(end, len(data))
-            with self.io_errors():
-                if blank:
-                    self.backend.clear_blocks(self.path, offset + begin, end - begin)
-                else:
-                    self.backend.write_blocks(self.path, offset + begin, data[begin:end])
-            begin = end
+        """Write bytes that lie within the disk."""
+        with self.io_errors():
+            self.backend.write_blocks(self.path, offset, data)
+
+    def clear(self, offset: int, length: int) -> None:
+        """Make bytes zero."""
+        with self.io_errors():
+            self.backend.clear_blocks(self.path, offset, length)
 
     def used(self, base: Device | None) -> Sequence[int]:
         """Numbers of the blocks that a VHD of it must hold, on top of a base or of nothing."""
@@ -148,9 +138,7 @@ def import_vhd(device: Device, source: Source, progress: Progress) -> None:
 def _clear(device: Device, reader: vhd_stream.Reader) -> None:
     for block in reader.missing:
         offset = block * reader.block_size
-        with device.io_errors():
-            length = min(reader.block_size, reader.size - offset)
-            device.backend.clear_blocks(device.path, offset, length)
+        device.clear(offset, min(reader.block_size, reader.size - offset))
 
 
 def _io_error(text: str) -> XenAPIError:

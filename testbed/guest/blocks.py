@@ -6,6 +6,8 @@ from typing import Any
 from testbed.guest import linux
 
 _PIECE = 1 << 20
+#: What zeros are looked for in.
+_GRAIN = 64 << 10
 
 
 def _fresh(path: str, flags: int) -> int:
@@ -115,29 +117,26 @@ def fetch(_blob: bytes, path: str, offset: int, length: int) -> tuple[Any, bytes
 
 
 def store(blob: bytes, path: str, offset: int) -> tuple[Any, bytes]:
-    """Write the bytes of the call; unplugging the device is what makes them durable."""
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    """Write the bytes of the call, zeros only where there is something else.
+
+    Unplugging the device is what makes them durable.
+    """
+    fd = _fresh(path, os.O_RDWR)
     try:
-        _put(fd, blob, offset)
+        zeros, whole = bytes(_GRAIN), memoryview(blob)
+        for begin in range(0, len(blob), _GRAIN):
+            piece = whole[begin : begin + _GRAIN]
+            if piece != zeros[: len(piece)] or os.pread(fd, len(piece), offset + begin) != piece:
+                _put(fd, piece, offset + begin)
     finally:
         os.close(fd)
     return None, b""
 
 
 def clear(_blob: bytes, path: str, offset: int, length: int) -> tuple[Any, bytes]:
-    """Zeros wherever there is something else."""
-    fd = _fresh(path, os.O_RDWR)
-    try:
-        end, zeros = offset + length, bytes(min(_PIECE, length))
-        while offset < end:
-            piece = os.pread(fd, min(_PIECE, end - offset), offset)
-            if not piece:
-                break
-            if piece != zeros[: len(piece)]:
-                _put(fd, zeros[: len(piece)], offset)
-            offset += len(piece)
-    finally:
-        os.close(fd)
+    """`store` of nothing but zeros."""
+    for begin in range(0, length, _PIECE):
+        store(bytes(min(_PIECE, length - begin)), path, offset + begin)
     return None, b""
 
 
