@@ -16,10 +16,10 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from xapi import disk_stream, http_call, pbd, vbd, vdi, vdi_steps, vhd_stream
+from xapi import disk_stream, http_call, pbd, task, vbd, vdi, vdi_steps, vhd_stream
 from xapi.disk_stream import Device
 from xapi.errors import XenAPIError
-from xapi.http_call import Query
+from xapi.http_call import Query, Work
 from xapi.message import Call
 from xapi.policy import Mark
 from xapi.toolstack import Toolstack
@@ -54,7 +54,7 @@ class DiskTransfers:
         """The content of a disk. The transfer goes on while the answer's body is taken."""
         query = http_call.parse(environ)
         with ExitStack() as stack, _http_errors():
-            call = stack.enter_context(self._call(query, "VDI.export"))
+            call = stack.enter_context(self._work(query, "VDI.export")).call
             format_ = _format(query)
             ref = _vdi(self._xapi, query.required("vdi"))
             device = stack.enter_context(_plugged(call, ref, "RO"))
@@ -86,13 +86,12 @@ class DiskTransfers:
             if length == 0:
                 with http_call.session(self._xapi, query, local=self._local):
                     return page(HTTPStatus.OK, b"")
-            with self._call(query, "VDI.import") as call:
-                ref = self._fill(call, query, environ["wsgi.input"].read, length)
-                self._xapi.db.put("task", call.task, result=f"<value>{ref}</value>")
+            with self._work(query, "VDI.import") as work:
+                work.result = self._fill(work.call, query, environ["wsgi.input"].read, length)
         # The stream may be longer than the disk: what is left of it is not read.
-        return page(HTTPStatus.OK, b"", ("task-id", call.task), ("Connection", "close"))
+        return page(HTTPStatus.OK, b"", ("task-id", work.call.task), ("Connection", "close"))
 
-    def _call(self, query: Query, method: str) -> AbstractContextManager[Call]:
+    def _work(self, query: Query, method: str) -> AbstractContextManager[Work]:
         return http_call.call(self._xapi, query, method, local=self._local)
 
     def _fill(
@@ -205,13 +204,10 @@ def _progress(call: Call) -> Callable[[float], None]:
 
     def note(done: float) -> None:
         nonlocal written
-        db = call.xapi.db
-        if done - written < _STEP or not db.exists("task", call.task):
-            return
-        if db.get("task", call.task, "status") == "cancelling":
-            raise XenAPIError("TASK_CANCELLED", (call.task,))
-        db.put("task", call.task, progress=done)
-        written = done
+        if done - written >= _STEP:
+            task.check_cancelled(call.xapi.db, call.task)
+            task.report(call.xapi.db, call.task, done)
+            written = done
 
     return note
 

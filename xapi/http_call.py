@@ -18,9 +18,10 @@ from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
+from xapi import task
 from xapi.datatypes import Value
 from xapi.errors import XenAPIError, internal_error
-from xapi.message import Call, now
+from xapi.message import Call
 from xapi.toolstack import Toolstack
 from xapi.web import HttpError
 
@@ -46,6 +47,14 @@ class Query:
     def get(self, name: str, default: str = "") -> str:
         """The value of a name, if it has one."""
         return self.values.get(name, default)
+
+
+@dataclass(slots=True)
+class Work:
+    """A call under way, and what its task will give as the result."""
+
+    call: Call
+    result: Value = ""
 
 
 def parse(environ: WSGIEnvironment) -> Query:
@@ -92,28 +101,27 @@ def session(xapi: Toolstack, query: Query, *, local: bool) -> Iterator[str]:
 
 
 @contextmanager
-def call(xapi: Toolstack, query: Query, method: str, *, local: bool) -> Iterator[Call]:
+def call(xapi: Toolstack, query: Query, method: str, *, local: bool) -> Iterator[Work]:
     """The call that a request makes. Its task says in the end how it went.
 
     Raises:
         HttpError: 401, or 404 for a task that there is none of.
     """
     with session(xapi, query, local=local) as caller:
-        task = query.get("task_id") or _new_task(xapi, method)
-        if not xapi.db.exists("task", task):
-            raise HttpError(HTTPStatus.NOT_FOUND, f"there is no task {task}")
+        ref = query.get("task_id") or task.begin(xapi.db, xapi.host, method, served=True)
+        if not xapi.db.exists("task", ref):
+            raise HttpError(HTTPStatus.NOT_FOUND, f"there is no task {ref}")
+        work = Work(Call(xapi, method, caller, local, ref))
         try:
-            yield Call(xapi, method, caller, local, task)
+            yield work
         except XenAPIError as error:
-            cancelled = error.code == "TASK_CANCELLED"
-            status = "cancelled" if cancelled else "failure"
-            _end(xapi, task, status, error_info=tuple(error.description))
+            task.fail(xapi.db, ref, error)
             raise
         except BaseException as error:
-            _end(xapi, task, "failure", error_info=tuple(internal_error(str(error)).description))
+            task.fail(xapi.db, ref, internal_error(str(error)))
             raise
         else:
-            _end(xapi, task, "success", progress=1.0)
+            task.succeed(xapi.db, ref, work.result)
 
 
 def _log_in(xapi: Toolstack, query: Query, *, local: bool) -> str:
@@ -129,12 +137,3 @@ def _log_in(xapi: Toolstack, query: Query, *, local: bool) -> str:
 def _unauthorized(text: str) -> HttpError:
     challenge = ("WWW-Authenticate", 'Basic realm="XenAPI"')
     return HttpError(HTTPStatus.UNAUTHORIZED, text, challenge)
-
-
-def _new_task(xapi: Toolstack, method: str) -> str:
-    return xapi.db.create("task", name_label=method, created=now(), resident_on=xapi.host)
-
-
-def _end(xapi: Toolstack, task: str, status: str, **fields: Value) -> None:
-    if xapi.db.exists("task", task):  # clients may have destroyed it
-        xapi.db.put("task", task, status=status, finished=now(), allowed_operations=(), **fields)
