@@ -17,6 +17,11 @@ _PIECE = 1 << 20
 _BLKZEROOUT = 0x127F
 _NO_COPY_RANGE = (EINVAL, ENOSYS, EOPNOTSUPP, EXDEV)
 """What copy_file_range says between file systems, on devices, and where it is not there."""
+_WRITE_BEHIND = 8 << 20
+_SMALL_GAP = 4096
+"""Bytes that a write may leave out and still follow the one before: a bitmap before its block."""
+
+_START_WRITING = os.POSIX_FADV_DONTNEED
 
 AnyPath = str | os.PathLike[str]
 Buffer = bytes | bytearray | memoryview
@@ -53,6 +58,7 @@ class Backing:
         self.path = path
         self.writable = writable
         self.copies_ranges = True
+        self._written = self._behind = 0
         # Without O_NONBLOCK a pipe that a damaged locator names would be waited for.
         flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC | os.O_NONBLOCK
         if create:
@@ -128,6 +134,7 @@ class Backing:
         """
         if not self.writable:
             raise ReadOnly(self.path)
+        start = offset
         for batch in _batches([memoryview(buffer) for buffer in buffers]):
             left = sum(map(len, batch))
             while left:
@@ -138,6 +145,7 @@ class Backing:
                 offset += done
                 left -= done
                 batch = _rest(batch, done) if left else []
+        self._write_behind(start, offset)
 
     def transfer(self, offset: int, target: "Backing", to: int, length: int) -> None:
         """Copy ``length`` bytes at ``offset`` to byte ``to`` of ``target``, volatile for now.
@@ -170,7 +178,9 @@ class Backing:
             raise ReadOnly(target.path)
         if target.copies_ranges:
             try:
-                return os.copy_file_range(self._fd, target._fd, length, offset, to)
+                done = os.copy_file_range(self._fd, target._fd, length, offset, to)
+                target._write_behind(to, to + done)
+                return done
             except OSError as error:
                 if error.errno not in _NO_COPY_RANGE:
                     raise target._failure("copy", error, length) from error
@@ -219,14 +229,20 @@ class Backing:
         except OSError as error:
             raise self._failure("sync", error) from error
 
-    def begin_writeback(self, offset: int, length: int) -> None:
-        """Have the kernel start to write these bytes out, so that :meth:`sync` finds less to do.
+    def _write_behind(self, start: int, end: int) -> None:
+        """Note a write, and have the kernel begin to write out each 8 MiB written in a row.
 
-        Linux does so on this advice for pages that are dirty, and keeps them until they are
-        written; clean ones leave the cache. It is advice only, so nobody hears of a refusal.
+        Otherwise the medium idles while a long sequential write fills the page cache, and the
+        sync at its end waits for all of it. Linux does so on this advice for pages that are
+        dirty, and keeps them until they are written. It is advice: nobody hears of a refusal.
         """
-        with suppress(OSError):
-            os.posix_fadvise(self._fd, offset, length, os.POSIX_FADV_DONTNEED)
+        if not 0 <= start - self._written <= _SMALL_GAP:
+            self._behind = start
+        self._written = end
+        if end - self._behind >= _WRITE_BEHIND:
+            with suppress(OSError):
+                os.posix_fadvise(self._fd, self._behind, end - self._behind, _START_WRITING)
+            self._behind = end
 
     def _failure(self, operation: str, error: OSError | OverflowError, needed: int = 0) -> VHDError:
         # A place that a damaged disk names can be one that no system call knows.

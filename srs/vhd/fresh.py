@@ -13,9 +13,6 @@ from srs.vhd.footers import write_footers
 from srs.vhd.format import BLOCK, BLOCK_SECTORS, SECTOR, STRIDE_SECTORS, UNUSED, Footer, align_block
 from srs.vhd.header import BatmapHeader, Header
 
-_WRITEBACK = 8 << 20
-"""Bytes after which the kernel is asked to begin writing out what was written."""
-
 
 class FreshVHD:
     """A new sparse VHD; its blocks come in the order in which they will lie in the file.
@@ -46,7 +43,6 @@ class FreshVHD:
         self._end = sum(map(len, self._metadata)) // SECTOR
         self._table = array("I", [UNUSED]) * header.slots
         self._full: list[int] = []
-        self._behind = 0
         if backing.is_block:
             self._reserve(self._end)
             backing.write(0, bytes(SECTOR))
@@ -67,9 +63,6 @@ class FreshVHD:
         self._end = sector + STRIDE_SECTORS
         if held == bitmap.FULL:
             self._full.append(block)
-        if sector * SECTOR - self._behind >= _WRITEBACK:
-            self.backing.begin_writeback(self._behind, sector * SECTOR - self._behind)
-            self._behind = sector * SECTOR
         return (sector + 1) * SECTOR
 
     def room(self, block: int) -> int:

@@ -28,9 +28,6 @@ from srs.vhd.image import Image
 _UNFLUSHED_LIMIT = 4096
 """Blocks whose bitmaps may wait for a flush: at some 600 bytes each they stay below 3 MiB."""
 
-_WRITEBACK_SECTORS = 4 * STRIDE_SECTORS
-"""How much is appended before the kernel is asked to begin writing it out: 8 MiB."""
-
 
 class ImageWriter(Image):
     """An image opened for writing.
@@ -46,7 +43,6 @@ class ImageWriter(Image):
         self._appended: dict[int, tuple[int, int]] = {}
         self._unsynced = False
         self._failed: VHDError | None = None
-        self._dirty_from: int | None = None
 
     def write(self, offset: int, data: memoryview) -> None:
         """Write whole sectors; the caller keeps them inside the disk.
@@ -108,20 +104,6 @@ class ImageWriter(Image):
         self._appended[block] = (self.end_sector, sector)
         self._table.pending[block] = sector
         self.end_sector = sector + STRIDE_SECTORS
-        self._write_behind(sector)
-
-    def _write_behind(self, sector: int) -> None:
-        """Begin to write out the blocks before ``sector``, to which nobody is likely to return.
-
-        Otherwise the medium idles while a long sequential write fills the page cache, and the
-        flush at its end waits for all of it.
-        """
-        if self._dirty_from is None:
-            self._dirty_from = sector
-        elif sector - self._dirty_from >= _WRITEBACK_SECTORS:
-            length = (sector - self._dirty_from) * SECTOR
-            self.backing.begin_writeback(self._dirty_from * SECTOR, length)
-            self._dirty_from = sector
 
     def flush(self) -> None:
         """Make everything written so far durable, in the order described above.
