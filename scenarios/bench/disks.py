@@ -39,6 +39,11 @@ def remove(*paths: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def scattered(size: int, count: int) -> list[int]:
+    """The numbers of ``count`` pages spread by lot over a disk of ``size`` bytes, ascending."""
+    return sorted(random.Random(_SEED).sample(range(size // PAGE), count))
+
+
 def chain(directory: Path, size: int, unit: int) -> Path:
     """The leaf of a chain of thirty disks that together hold half of the disk.
 

@@ -1,6 +1,7 @@
 """The promises of the VHD engine, as works that can be timed."""
 
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -61,12 +62,68 @@ def _read(unit: int, directory: Path) -> Subject:
     return Subject(read)
 
 
+def _coalesce(places: Sequence[int], unit: int, directory: Path, *, full_parent: bool) -> Subject:
+    """``places`` as of :func:`disks.write`; an empty parent is made anew each time."""
+    parent, child = directory / "parent.vhd", directory / "child.vhd"
+
+    def empty() -> None:
+        vhd.create(parent, GIB, unique_id=disks.PARENT_ID)
+
+    empty()
+    vhd.snapshot(child, parent)
+    disks.write(child, places, unit)
+    if full_parent:
+        disks.write(parent, range(GIB // _PIECE), _PIECE)
+    return Subject(lambda: vhd.coalesce(child), reset=tuple if full_parent else empty)
+
+
+def _check(size: int, directory: Path) -> Subject:
+    path = directory / "full.vhd"
+    disks.full(path, size)
+
+    def check() -> None:
+        report = vhd.check(path)
+        if not report.valid:
+            raise RuntimeError(f"a sound disk, but {report.findings}")
+
+    return Subject(check)
+
+
 def _process(_: Path) -> Subject:
     """Not ours to make faster, but part of every command: shown apart."""
     return Subject(program(sys.executable, "-c", "import srs.vhd") or tuple)
 
 
+_RUNS = disks.scattered(GIB, 8192)
+_ALL = range(GIB // _PIECE)
+
 WORKS = (
+    Work(
+        "coalesce 8192 runs into empty",
+        0.5,
+        "vhd-util 6691",
+        partial(_coalesce, _RUNS, PAGE, full_parent=False),
+    ),
+    Work(
+        "coalesce 8192 runs into full",
+        0.5,
+        "vhd-util 4618",
+        partial(_coalesce, _RUNS, PAGE, full_parent=True),
+    ),
+    Work(
+        "coalesce 1 GiB into empty",
+        1.0,
+        "vhd-util 1388",
+        partial(_coalesce, _ALL, _PIECE, full_parent=False),
+    ),
+    Work(
+        "coalesce 1 GiB into full",
+        0.8,
+        "vhd-util 955",
+        partial(_coalesce, _ALL, _PIECE, full_parent=True),
+    ),
+    Work("check full 100 GiB", 0.5, "vhd-util 3714", partial(_check, 100 * GIB)),
+    Work("check full 500 GiB", 2.0, "vhd-util 102729", partial(_check, 500 * GIB)),
     Work("create 100 GiB", 0.001, "vhd-util 2.3", _create),
     Work("snapshot 100 GiB", 0.001, "vhd-util 3.1", _snapshot),
     Work("write 1 GiB", 0.8, "qemu-img 766", _sequential_write),
