@@ -33,8 +33,8 @@ class Subject:
 class Work:
     """A promise: ``prepare`` makes the disks in an empty directory.
 
-    ``target`` is in seconds, None where nothing is promised; ``recorded`` is what other tools
-    took on another day, on a machine of the kind that the targets are for.
+    ``target`` is in seconds, None where nothing is promised; ``recorded`` are the milliseconds
+    of the field's own tool, taken on another day on a machine of the kind meant by the targets.
     """
 
     name: str

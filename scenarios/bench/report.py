@@ -49,7 +49,7 @@ def print_table(console: Console, results: list[Result]) -> None:
     table.add_column("work", no_wrap=True)
     for heading in ("ours", "(spread)", "qemu-img", "ratio", "target"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("recorded elsewhere", no_wrap=True)
+    table.add_column("vhd-util, recorded", justify="right", no_wrap=True)
     for result in results:
         table.add_row(result.work.name, *_cells(result), result.work.recorded)
     console.print(table)
