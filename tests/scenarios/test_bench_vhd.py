@@ -40,7 +40,7 @@ def test_table_and_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
-    [(["--only", "nothing"], "there are: create 100 GiB"), (["--dir", "/gone"], "No such file")],
+    [(["--only", "nothing"], "there are: coalesce"), (["--dir", "/gone"], "No such file")],
 )
 def test_what_cannot_run_says_why(arguments: list[str], reason: str) -> None:
     done = bench("vhd", *arguments)
