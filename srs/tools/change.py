@@ -1,14 +1,14 @@
-"""`vhd-util set`, `modify`, `resize` and `update`."""
+"""`vhd-util set`, `modify`, `resize`, `revert` and `update`."""
 
 from collections.abc import Callable
-from errno import EINVAL
+from errno import EINVAL, ENOSYS
 from functools import partial
 
 from srs import vhd
 from srs.tools.disks import peek
 from srs.tools.frame import report, say
 from srs.tools.make import size_in_mib
-from srs.tools.options import Options
+from srs.tools.options import Options, UsageError
 from srs.vhd.labels import set_marker
 from srs.vhd.reset import drop_data
 
@@ -53,8 +53,27 @@ def modify(options: Options) -> int:
 
 
 def resize(options: Options) -> int:
-    """Grow a disk within its table, which costs two sectors."""
-    vhd.resize(options["n"], size_in_mib(options, "s"))
+    """Grow a disk: within its table (``-f``), or with a journal beyond it (``-j``)."""
+    name, size = options["n"], size_in_mib(options, "s")
+    if ("j" in options) == ("f" in options):
+        raise UsageError("one of -j and -f is needed")
+    if "f" in options:
+        vhd.resize(name, size)
+        return 0
+    with peek(name) as disk:
+        if disk.image is None:
+            say(f"creating journal failed: {-EINVAL}")
+            return EINVAL
+        if size < disk.footer.size:
+            say("dynamic shrink not fully implemented")
+            return ENOSYS
+    vhd.resize(name, size, journal=options["j"])
+    return 0
+
+
+def revert(options: Options) -> int:
+    """Undo an interrupted journaled resize."""
+    vhd.revert_journal(options["n"], options["j"])
     return 0
 
 
