@@ -83,10 +83,25 @@ class Database:
 
     def get(self, cls: str, ref: str, field: str) -> Any:
         """The value of one stored or inverse field."""
-        declared = CLASSES[cls].by_name[field]
         with self.lock:
             row = self._row(cls, ref)
-            return self._inverse(declared.inverse, ref) if declared.inverse else row[field]
+            if field in row:
+                return row[field]
+            inverse = CLASSES[cls].by_name[field].inverse
+            if inverse is None:
+                raise KeyError(field)
+            return self._inverse(inverse, ref)
+
+    def public(self, cls: str, ref: str) -> dict[str, Value]:
+        """The fields that clients may see; those that a policy works out are empty yet."""
+        with self.lock:
+            row = self._row(cls, ref)
+            return {
+                field.name: self._inverse(field.inverse, ref)
+                if field.inverse
+                else row.get(field.name, ())
+                for field in CLASSES[cls].public
+            }
 
     def refs(self, cls: str) -> tuple[str, ...]:
         """All objects of a class, in the order of their creation."""

@@ -11,9 +11,10 @@ Who may write a field is its qualifier (the words of the XenAPI reference):
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from typing import Final
 
 from xapi.datatypes import Basic, MapOf, Ref, SetOf, Type, Value, empty, words
@@ -93,7 +94,7 @@ class Field:
         return _NAMESPACE.sub(r"\1__", self.name, count=1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Class:
     """One class.
 
@@ -109,15 +110,21 @@ class Class:
     constructed: bool = False
     evented: bool = True
     durable: bool = True
-    by_name: dict[str, Field] = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "by_name", {f.name: f for f in self.fields})
+    @cached_property
+    def by_name(self) -> Mapping[str, Field]:
+        """The fields by their names."""
+        return {field.name: field for field in self.fields}
 
-    @property
-    def public(self) -> Iterator[Field]:
+    @cached_property
+    def public(self) -> tuple[Field, ...]:
         """The fields of a record."""
-        return (f for f in self.fields if f.qualifier is not Qualifier.INTERNAL)
+        return tuple(f for f in self.fields if f.qualifier is not Qualifier.INTERNAL)
+
+    @cached_property
+    def computed(self) -> tuple[Field, ...]:
+        """The fields of a record that the operation policy works out."""
+        return tuple(field for field in self.fields if field.computed)
 
 
 def static(

@@ -53,7 +53,10 @@ def _message(name: str, run: _Run, *params: Param) -> Message:
 def record(xapi: Toolstack, cls: Class, ref: str) -> Record:
     """An object as clients see it."""
     with xapi.db.lock:
-        return {field.name: _read(xapi, cls, field, ref) for field in cls.public}
+        known = xapi.db.public(cls.name, ref)
+        for field in cls.computed:
+            known[field.name] = xapi.policy.allowed(cls.name, ref)
+        return known
 
 
 def _read(xapi: Toolstack, cls: Class, field: Field, ref: str) -> Value:

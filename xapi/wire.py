@@ -16,6 +16,7 @@ import re
 import xmlrpc.client
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from xml.parsers.expat import ExpatError
 from xml.sax.saxutils import escape
 
@@ -29,7 +30,7 @@ _INT64 = range(-(2**63), 2**63)
 #: Characters that XML 1.0 has no way to carry.
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 #: Most strings: nothing in them needs a second look.
-_PLAIN = re.compile("[ -%'-;=?-~]*")
+_is_plain = re.compile("[ -%'-;=?-~]*").fullmatch
 _DATETIME = re.compile(
     r"(\d{4})-?(\d\d)-?(\d\d)(?:T(\d\d):?(\d\d):?(\d\d)(?:\.\d+)?(?:Z|[+-]00:?00)?)?"
 )
@@ -113,7 +114,7 @@ def element(value: Value) -> str:
 
 def _encode(value: Value, parts: list[str]) -> None:
     if isinstance(value, str):
-        parts.append(f"<value>{text(value)}</value>")
+        parts.append(f"<value>{value if _is_plain(value) else text(value)}</value>")
     elif isinstance(value, bool):
         parts.append(f"<value><boolean>{value:d}</boolean></value>")
     elif isinstance(value, Int32):
@@ -127,7 +128,7 @@ def _encode(value: Value, parts: list[str]) -> None:
     elif isinstance(value, Mapping):
         parts.append("<value><struct>")
         for key, item in value.items():
-            parts.append(f"<member><name>{text(key)}</name>")
+            parts.append(_member(key))
             _encode(item, parts)
             parts.append("</member>")
         parts.append("</struct></value>")
@@ -138,9 +139,15 @@ def _encode(value: Value, parts: list[str]) -> None:
         parts.append("</data></array></value>")
 
 
+@lru_cache(maxsize=10_000)
+def _member(name: str) -> str:
+    """How a member of a struct begins. The same fields come again with each record."""
+    return f"<member><name>{text(name)}</name>"
+
+
 def text(string: str) -> str:
     """A string as XML text. What XML cannot carry becomes U+FFFD."""
-    if _PLAIN.fullmatch(string):
+    if _is_plain(string):
         return string
     return escape(_ILLEGAL.sub("\ufffd", string), {"\r": "&#13;"})
 
@@ -200,7 +207,7 @@ def _decode_basic(type_: Basic, value: object, field: str) -> Value:
 def _string(value: object, field: str) -> str:
     if not isinstance(value, str):
         raise field_type_error(field)
-    if not _PLAIN.fullmatch(value) and _ILLEGAL.search(value):
+    if not _is_plain(value) and _ILLEGAL.search(value):
         raise XenAPIError("INVALID_VALUE", (field, _ILLEGAL.sub("\ufffd", value)))
     return value
 
