@@ -18,6 +18,7 @@ from srs.vhd.errors import (
     BadBlock,
     BadFooter,
     BadHeader,
+    BadLog,
     ChainLoop,
     InvalidImage,
     JournalDamaged,
@@ -41,10 +42,15 @@ from srs.vhd.errors import (
     VHDError,
 )
 from srs.vhd.examination import Finding
+from srs.vhd.extents import extents
+from srs.vhd.fill import fill
+from srs.vhd.fixed import create_fixed
 from srs.vhd.format import BLOCK, DIFFERENCING, DYNAMIC, FIXED, MAX_SIZE, SECTOR
 from srs.vhd.info import Info, query
 from srs.vhd.modify import set_hidden, set_parent, set_physical_size
+from srs.vhd.repair import repair
 from srs.vhd.resize import resize, revert_journal
+from srs.vhd.scan import ScanFailed, Scanned, Volume, find_files, scan, scan_volumes
 from srs.vhd.usage import Usage
 
 __all__ = [
@@ -57,6 +63,7 @@ __all__ = [
     "BadBlock",
     "BadFooter",
     "BadHeader",
+    "BadLog",
     "Chain",
     "ChainLoop",
     "Finding",
@@ -78,20 +85,30 @@ __all__ = [
     "Poisoned",
     "ReadOnly",
     "Report",
+    "ScanFailed",
+    "Scanned",
     "SizeRefused",
     "StorageFailed",
     "Truncated",
     "Usage",
     "VHDError",
+    "Volume",
     "check",
     "coalesce",
     "copy",
     "create",
+    "create_fixed",
+    "extents",
+    "fill",
+    "find_files",
     "open_chain",
     "open_raw",
     "query",
+    "repair",
     "resize",
     "revert_journal",
+    "scan",
+    "scan_volumes",
     "set_hidden",
     "set_parent",
     "set_physical_size",

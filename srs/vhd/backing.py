@@ -215,6 +215,13 @@ class Backing:
                 for at in range(0, length, _PIECE):
                     self.write(offset + at, *zeros(min(_PIECE, length - at)))
 
+    def allocate(self, size: int) -> None:
+        """Extend an empty regular file by ``size`` zeros whose space is taken now."""
+        try:
+            os.posix_fallocate(self._fd, 0, size)
+        except OSError as error:
+            raise self._failure("allocate", error, size) from error
+
     def truncate(self, size: int) -> None:
         """Cut or extend a regular file to ``size`` bytes."""
         try:

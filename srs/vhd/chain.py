@@ -194,6 +194,11 @@ class Chain:
             if not wanted:
                 return
 
+    def data(self, block: int) -> Iterator[tuple[Disk, int]]:
+        """As :meth:`sources` for a whole block, without what is a hole of flat storage."""
+        for disk, here in self.sources(block, bitmap.FULL):
+            yield disk, disk.data(block, here) if isinstance(disk, Raw) else here
+
     def _read(self, block: int, wanted: int, first: int, piece: memoryview) -> None:
         """Read the ``wanted`` sectors of ``block`` into ``piece``, which begins at ``first``."""
         for disk, here in self.sources(block, wanted):

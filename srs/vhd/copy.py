@@ -128,10 +128,7 @@ def _fresh_vhd(backing: Backing, leaf: Disk, max_size: int, differences: bool) -
 
 def _copy_block(chain: Chain, block: int, fresh: FreshVHD | FreshRaw, buffer: memoryview) -> None:
     """Copy what the disks of ``chain`` hold of one block."""
-    sources = [
-        (disk, disk.data(block, here) if isinstance(disk, Raw) else here)
-        for disk, here in chain.sources(block, bitmap.FULL)
-    ]
+    sources = list(chain.data(block))
     held = reduce(or_, (here for _, here in sources), 0)
     if not held:
         return

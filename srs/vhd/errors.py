@@ -7,6 +7,7 @@
     │   ├── BadFooter           neither footer is whole
     │   ├── BadHeader           the dynamic header is damaged or of an unknown kind
     │   ├── BadBlock            the block table points where no block can be
+    │   ├── BadLog              a changed block log is damaged
     │   ├── Truncated           the file ends before something it must hold
     │   └── Poisoned            an interrupted journaled resize owns the disk
     ├── JournalError            the undo journal of a resize cannot be used
@@ -100,6 +101,15 @@ class BadBlock(InvalidImage):
     block: int
     sector: int
     text = "block {block} at sector {sector}: {reason}"
+
+
+@dataclass(eq=False)
+class BadLog(InvalidImage):
+    """The changed block log cannot be what it says."""
+
+    errno = codes.EIO
+    text = "bad changed block log: {reason}"
+    hint = "Disable changed block tracking on the disk and enable it again."
 
 
 @dataclass(eq=False)

@@ -35,15 +35,15 @@ def find_footer(backing: Backing) -> FoundFooter:
     try:
         primary, at = _primary(backing, size)
     except BadFooter:
-        backup = _backup(backing)
+        backup = read_backup(backing)
         if backup is None:
             raise
         return FoundFooter(backup, None)
     if primary.disk_type != FIXED:
-        backup = _backup(backing)
+        backup = read_backup(backing)
         if backup and backup.unique_id != primary.unique_id:
             return FoundFooter(backup, None)
-        if backup and Footer.old_tap(primary.pack()):
+        if backup and Footer.old_tap(primary.creator, primary.creator_version):
             primary = replace(primary, hidden=backup.hidden)
     return FoundFooter(primary, at)
 
@@ -62,7 +62,7 @@ def read_primary(backing: Backing, size: int) -> tuple[bytes, int]:
     return tail, at
 
 
-def _backup(backing: Backing) -> Footer | None:
+def read_backup(backing: Backing) -> Footer | None:
     """The copy at byte 0, which is data in a fixed disk and therefore never one of those."""
     try:
         backup = Footer.unpack(backing.read(0, SECTOR), backing.path)

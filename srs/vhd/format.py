@@ -189,12 +189,13 @@ class Footer:
         if stored == checksum(raw, cls.CHECKSUM_AT):
             return True
         visible = raw[:85] + b"\0" + raw[86:]
-        return cls.old_tap(raw) and stored == checksum(visible, cls.CHECKSUM_AT)
+        old = cls.old_tap(raw[28:32], int.from_bytes(raw[32:36], "big"))
+        return old and stored == checksum(visible, cls.CHECKSUM_AT)
 
     @staticmethod
-    def old_tap(raw: bytes) -> bool:
-        """True for the raw footer of tap 0.1 or 1.1, which kept "hidden" in the backup only."""
-        return raw[28:31] == CREATOR[:3] and raw[32:36] in (b"\0\0\0\1", b"\0\1\0\1")
+    def old_tap(creator: bytes, version: int) -> bool:
+        """True for tap 0.1 and 1.1, whose disks keep "hidden" in the backup footer only."""
+        return creator[:3] == CREATOR[:3] and version in (0x00000001, 0x00010001)
 
     @property
     def by_tap(self) -> bool:

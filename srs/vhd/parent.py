@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from srs.vhd import locator
 from srs.vhd.backing import Backing
-from srs.vhd.errors import BadFooter, ParentMismatch, ParentMissing, VHDError
+from srs.vhd.errors import BadFooter, ParentMismatch, ParentMissing, Truncated, VHDError
 from srs.vhd.footers import find_footer
-from srs.vhd.format import EPOCH, FIXED, NULL_ID
+from srs.vhd.format import EPOCH, FIXED, NULL_ID, SECTOR
 from srs.vhd.header import LONGEST_TEXT, NO_LOCATOR, Header
 from srs.vhd.image import Image
 from srs.vhd.raw import Raw
@@ -30,6 +30,8 @@ def open_disk(path: str, *, raw: bool = False, writable: bool = False) -> Disk:
     try:
         found = find_footer(backing)
         if found.footer.disk_type == FIXED:
+            if found.primary_at is not None and found.footer.size > found.primary_at:
+                raise Truncated(path, found.footer.size + SECTOR)
             return Raw(backing, found.footer)
         return (ImageWriter if writable else Image)(backing, found)
     except BaseException:

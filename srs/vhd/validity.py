@@ -93,7 +93,8 @@ def same_footer(one: bytes, other: bytes) -> bool:
 
     Disks of the oldest tools have "hidden" in the backup only, not always in the checksum.
     """
-    return one == other or (Footer.old_tap(one) and _without_hidden(one) == _without_hidden(other))
+    old = Footer.old_tap(one[28:32], int.from_bytes(one[32:36], "big"))
+    return one == other or (old and _without_hidden(one) == _without_hidden(other))
 
 
 def _without_hidden(raw: bytes) -> bytes:
