@@ -5,6 +5,7 @@
     sr        an SR; a scenario that takes it runs once per `--sr` kind. Afterwards every
               VDI is destroyed, and the host must hold nothing that it did not hold before
     vdi       a VDI of eight blocks on `sr`, zeros all over
+    machines  makes simulated VMs, and removes them before `sr` looks for what was left
 
 Loaded through the entry point `pytest11`, so they work in anybody's tests. What is heavy is
 imported where it is used: other test suites load this module too.
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from scenarios.machine import Machines
     from scenarios.storage import VDI, Repository
     from testbed.host import Host
 
@@ -191,3 +193,15 @@ def vdi(sr: Repository) -> VDI:
     from scenarios.oracle import BLOCK
 
     return sr.create(8 * BLOCK)
+
+
+@pytest.fixture
+def machines(sr: Repository) -> Iterator[Machines]:
+    """Makes simulated VMs."""
+    from scenarios.machine import Machines
+
+    made = Machines(sr)
+    try:
+        yield made
+    finally:
+        made.clear()

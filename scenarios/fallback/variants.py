@@ -1,13 +1,15 @@
-"""Drivers without a revert, made from the real ones. Runs inside the guest.
+"""Drivers whose revert does not work, made from the real ones. Runs inside the guest.
 
 <type>-nocap    does not advertise VDI_REVERT, and has none
 <type>-says38   advertises VDI_REVERT, and answers "not implemented" (38) when called
+<type>-fails    advertises VDI_REVERT, and fails (82) when called
 """
 
 from dataclasses import replace
 
 from srs import registry
 from srs.cow import CowVDI
+from srs.errors import VDISnapshot
 from srs.sr import SR
 from srs.vdi import VDI
 
@@ -20,19 +22,28 @@ class VDIWithoutRevert(CowVDI):
     revert = VDI.revert
 
 
-def _without_revert(driver: type[SR], suffix: str, *, advertise: bool) -> type[SR]:
+class VDIThatFails(CowVDI):
+    """A disk whose revert always fails, and has changed nothing."""
+
+    def revert(self, target: str) -> None:
+        """vdi_revert: a fault."""
+        raise VDISnapshot(f"{target} was not reverted: this driver never does")
+
+
+def _variant(driver: type[SR], suffix: str, disk: type[CowVDI], *, advertise: bool) -> type[SR]:
     kept = (name for name in driver.info.capabilities if advertise or name != "VDI_REVERT")
 
-    class Unable(driver):  # type: ignore[misc, valid-type]  # a class made at run time
+    class Variant(driver):  # type: ignore[misc, valid-type]  # a class made at run time
         info = replace(driver.info, type=f"{driver.info.type}-{suffix}", capabilities=tuple(kept))
 
         def vdi(self, uuid: str) -> VDI:
-            return VDIWithoutRevert(self, uuid)
+            return disk(self, uuid)
 
-    return Unable
+    return Variant
 
 
 for _name in _TYPES:
     _driver = registry.get(_name)
-    registry.register(_without_revert(_driver, "nocap", advertise=False))
-    registry.register(_without_revert(_driver, "says38", advertise=True))
+    registry.register(_variant(_driver, "nocap", VDIWithoutRevert, advertise=False))
+    registry.register(_variant(_driver, "says38", VDIWithoutRevert, advertise=True))
+    registry.register(_variant(_driver, "fails", VDIThatFails, advertise=True))
