@@ -4,13 +4,15 @@ Exit status: 0 all passed · 1 something failed · 2 it could not run.
 """
 
 import argparse
+import os
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import XenAPI
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 PASSED, FAILED, COULD_NOT_RUN = 0, 1, 2
 _KERNELS = ("auto", "uml", "local")
+#: The key of SR.other_config that tells of which kind `--sr` an SR is.
+_KIND = "sr-testbed:kind"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,17 +59,29 @@ def _parser() -> argparse.ArgumentParser:
         help="auto takes uml where it is installed, else local, else says what to install",
     )
     _add_run(commands.add_parser("run", parents=[kernel], help="run scenarios, print a table"))
-    up = commands.add_parser("up", parents=[kernel], help="serve the XenAPI until Ctrl-C")
-    up.add_argument("--sr", action="append", metavar="KIND", help="also make an SR of this kind")
+    hosts = [kernel, _host_options()]
+    up = commands.add_parser("up", parents=hosts, help="serve the XenAPI until Ctrl-C")
+    up.add_argument("--port", type=int, default=0, help="where to listen on loopback")
     up.set_defaults(work=_up)
-    shell = commands.add_parser("shell", parents=[kernel], help="a shell in a booted host")
-    shell.add_argument("--sr", action="append", metavar="KIND", help="also make an SR of this kind")
+    shell = commands.add_parser("shell", parents=hosts, help="a shell in a booted host")
     shell.add_argument("program", nargs="*", help="instead of a login shell")
     shell.set_defaults(work=_shell)
     tools = commands.add_parser("tools", help="write vhd-util, td-util and cbt-util into DIR")
     tools.add_argument("directory", metavar="DIR", type=Path, help="made if it is not there")
     tools.set_defaults(work=_tools)
     return parser
+
+
+def _host_options() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument("--sr", action="append", metavar="KIND", help="also make an SR of it")
+    options.add_argument(
+        "--state",
+        metavar="DIRECTORY",
+        type=Path,
+        help="keep disks and SRs there, and take up what an earlier host has kept there",
+    )
+    return options
 
 
 def _add_run(run: argparse.ArgumentParser) -> None:
@@ -141,37 +157,70 @@ def _groups(directory: Path) -> str:
     return ", ".join(sorted({path.parent.name for path in directory.glob("*/test_*.py")}))
 
 
-def _provision(host: "Host", kinds: Sequence[str]) -> None:
-    """SRs to play with."""
-    from testbed.provision import provision
+@contextmanager
+def _host(options: argparse.Namespace, port: int = 0) -> Iterator["Host"]:
+    """A host with the SRs that the options ask for, and those that it had before."""
+    from testbed.host import Host
+    from testbed.lasting import plug_all, put_away
     from testbed.sessions import close_session
 
-    session = host.session()
+    with Host(kernel=options.kernel, directory=options.state, port=port) as host:
+        session = host.session()
+        for uuid, failure in plug_all(session):
+            print(f"SR {uuid} could not be plugged in: {failure}", file=sys.stderr)
+        _provision(host, session, options.sr or [])
+        try:
+            yield host
+        finally:
+            if options.state is not None and host.kernel.running:
+                put_away(session)
+            close_session(session)
+
+
+def _provision(host: "Host", session: Any, kinds: Sequence[str]) -> None:
+    """SRs to play with; one that an earlier start has made is taken for a new one."""
+    from testbed.provision import provision
+
+    api = session.xenapi
+    there = {sr["other_config"].get(_KIND): sr["uuid"] for sr in api.SR.get_all_records().values()}
     for kind in kinds:
-        sr = provision(host, session, kind)
-        print(f"SR {sr.uuid} ({kind})")
-    close_session(session)
+        uuid = there.pop(kind, None)
+        if uuid is None:
+            sr = provision(host, session, kind)
+            api.SR.add_to_other_config(sr.ref, _KIND, kind)
+            uuid = sr.uuid
+        print(f"SR {uuid} ({kind})", flush=True)
 
 
 def _up(options: argparse.Namespace) -> int:
-    from testbed.host import PASSWORD, Host
+    from testbed.host import PASSWORD
 
-    with Host(kernel=options.kernel) as host:
+    # SIGINT too: a shell that starts us in the background has it ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    with _host(options, options.port) as host:
+        address, _, port = host.xapi.url.removeprefix("http://").partition(":")
         print(f"XenAPI at {host.xapi.url}, user root, password {PASSWORD}")
-        _provision(host, options.sr or [])
-        port = host.xapi.url.rpartition(":")[2]
-        print(f"try: xe -s 127.0.0.1 -p {port} -u root -pw {PASSWORD} sr-list")
+        print(f"export XE_EXTRA_ARGS=server={address},port={port},password={PASSWORD}")
         print("Ctrl-C ends it", flush=True)
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+        with suppress(KeyboardInterrupt):
+            _wait_for_a_signal()
     return PASSED
 
 
+def _wait_for_a_signal() -> None:
+    """Until a handler raises. The pipe wakes us even if the signal came just before we wait."""
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    signal.set_wakeup_fd(write_end)
+    while True:
+        os.read(read_end, 1)
+
+
 def _shell(options: argparse.Namespace) -> int:
-    from testbed.host import Host
     from testbed.shell import converse
 
-    with Host(kernel=options.kernel) as host:
-        _provision(host, options.sr or [])
+    with _host(options) as host:
         return converse(host.kernel, options.program or ["/bin/bash", "-i"])
 
 

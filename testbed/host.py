@@ -20,13 +20,15 @@ from uuid import UUID
 
 from testbed.devices.disk import Disk, create_file
 from testbed.errors import DeviceRefused, GuestFault, KernelDied
+from testbed.inventory import Inventory, load, save
 from testbed.kernel import choose
 from testbed.kernel.base import Kernel
 from testbed.kernel.channel import Answer
-from testbed.sessions import open_local_session, open_session
-from testbed.state import StateDirectory, base
+from testbed.sessions import close_session, open_local_session, open_session
+from testbed.state import LastingDirectory, StateDirectory, base
 from xapi.backend import BackendUnavailable, DeviceBusy, HostError, PluginReply
 from xapi.server import XapiServer
+from xapi.store import StateError
 
 _EBUSY = 16
 PASSWORD = "testbed"
@@ -52,6 +54,9 @@ class Host:
         name: host name.
         seed: where uuids come from; None for uuids that nobody had before.
         variants: Python files that register more drivers (see testbed/guest/smserver.py).
+        directory: where disks and xapi's objects are kept when the host ends, and found when
+            it starts again; None: they end with it.
+        port: where xapi listens on loopback; 0 picks a free one.
     """
 
     def __init__(
@@ -61,11 +66,15 @@ class Host:
         name: str = "host",
         seed: int | None = None,
         variants: Sequence[Path] = (),
+        directory: Path | None = None,
+        port: int = 0,
     ) -> None:
         self.hostname = name
         self._kind = choose(kernel)
         self._variants = tuple(variants)
         self._seed = seed
+        self._directory = directory
+        self._port = port
         self._disks: list[Disk] = []
         self._disk_numbers = itertools.count()
         self._directories: dict[str, Disk] = {}
@@ -77,22 +86,45 @@ class Host:
     # --- life ----------------------------------------------------------------------------
 
     def start(self) -> Self:
-        """Boot the kernel, start xapi. Nothing is left behind when that fails."""
-        self._state = StateDirectory(base(), self.hostname)
+        """Boot the kernel, start xapi. Nothing is left behind when that fails.
+
+        From a lasting directory come the disks and the objects of the last start; the SRs are
+        not plugged in yet (see testbed/lasting.py).
+
+        Raises:
+            DeviceRefused: what the directory holds cannot be used.
+        """
+        if self._directory is None:
+            self._state = StateDirectory(base(), self.hostname)
+        else:
+            self._state = LastingDirectory(self._directory)
         try:
             self._boot()
-            source = None if self._seed is None else seeded_uuids(self._seed)
-            self._xapi = XapiServer(
-                self,
-                unix_socket=self.state_directory / "xapi.sock",
-                password=PASSWORD,
-                uuid_source=source,
-            )
-            self._xapi.start()
+            if self._directory is not None:
+                inventory = load(self.state_directory)
+                self._disks, self._directories = list(inventory.disks), dict(inventory.mounts)
+            renamed = self._replug()
+            self._xapi = self._start_xapi()
+            self._rename_devices(renamed)
+        except StateError as error:
+            self.close()
+            raise DeviceRefused(str(error)) from error
         except BaseException:
             self.close()
             raise
         return self
+
+    def _start_xapi(self) -> XapiServer:
+        xapi = XapiServer(
+            self,
+            port=self._port,
+            unix_socket=self.state_directory / "xapi.sock",
+            password=PASSWORD,
+            uuid_source=None if self._seed is None else seeded_uuids(self._seed),
+            state=None if self._directory is None else self.state_directory / "xapi.db",
+        )
+        xapi.start()
+        return xapi
 
     def _boot(self) -> None:
         if self._state is None:
@@ -129,12 +161,34 @@ class Host:
         """Boot again with the same disks, after a power cut or in good order."""
         self.kernel.power_off()
         self._boot()
-        plugged, self._disks = self._disks, []
-        for disk in plugged:
-            self._plug(disk.path, disk.size)
+        renamed = self._replug()
+        self.xapi.host_restarted()
+        self._rename_devices(renamed)
+
+    def _replug(self) -> dict[str, str]:
+        """Plug in what was there before; returns how devices are called now, by their old names."""
+        before, self._disks = self._disks, []
+        renamed = {disk.device: self._plug(disk.path, disk.size).device for disk in before}
         for path, disk in self._directories.items():
             self.kernel.call("mount", source=self._like(disk).device, target=path, kind="ext4")
-        self.xapi.host_restarted()
+        return {old: new for old, new in renamed.items() if old != new}
+
+    def _rename_devices(self, renamed: Mapping[str, str]) -> None:
+        """Tell the PBDs where their disks are: names follow the order of plugging in."""
+        if not renamed:
+            return
+        session = self.session()
+        api = session.xenapi
+        for pbd, record in api.PBD.get_all_records().items():
+            config = record["device_config"]
+            if config.get("device") in renamed:
+                now = {**config, "device": renamed[config["device"]]}
+                api.PBD.set_device_config(pbd, now)
+        close_session(session)
+
+    def _write_inventory(self) -> None:
+        if self._directory is not None:
+            save(self.state_directory, Inventory(self._disks, self._directories))
 
     def __enter__(self) -> Self:
         return self if self._kernel is not None else self.start()
@@ -182,9 +236,12 @@ class Host:
 
     def add_disk(self, size: int) -> Disk:
         """Hot-plug a new, empty disk of `size` bytes. Only what is written takes space."""
-        path = self.state_directory / f"disk{next(self._disk_numbers)}"
+        paths = (self.state_directory / f"disk{number}" for number in self._disk_numbers)
+        path = next(path for path in paths if not path.exists())
         create_file(path, size)
-        return self._plug(path, size)
+        disk = self._plug(path, size)
+        self._write_inventory()
+        return disk
 
     def _plug(self, path: Path, size: int) -> Disk:
         disk = Disk(path, size, self.kernel.add_disk(path))
@@ -199,6 +256,7 @@ class Host:
         """Unplug a disk and delete its file. Raises DeviceRefused while it is in use."""
         self.kernel.remove_disk(disk.device)
         self._disks.remove(disk)
+        self._write_inventory()
         disk.path.unlink()
 
     def add_directory(self, size: int) -> str:
@@ -212,6 +270,7 @@ class Host:
             raise DeviceRefused(f"mkfs.ext4 of {disk.device} failed: {done.stderr}")
         self.kernel.call("mount", source=disk.device, target=path, kind="ext4")
         self._directories[path] = disk
+        self._write_inventory()
         return path
 
     def remove_directory(self, path: str) -> None:

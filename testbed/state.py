@@ -17,7 +17,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from testbed.errors import DeviceRefused
+
 _MEMORY = Path("/dev/shm")
+
+#: The path of a socket may have 107 bytes, and /uml/g/mconsole comes after ours.
+_LONGEST = 90
 
 
 def base() -> Path:
@@ -62,6 +67,61 @@ class StateDirectory:
         # The last host takes the base along; it fails when others are there, and that is fine.
         with _exclusively(self.path.parent), contextlib.suppress(OSError):
             self.path.parent.rmdir()
+
+
+class LastingDirectory(StateDirectory):
+    """A directory of the user's choice, which outlives its owner, with the disks in it.
+
+    What only a running host needs (the kernel's own files, sockets) goes when it ends, or at
+    the next start where its owner was killed.
+
+    Args:
+        path: made if it is not there.
+
+    Raises:
+        DeviceRefused: another host uses it, or a kernel could not.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.path = path.resolve()
+            self._lock = os.open(self.path / "in-use", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise DeviceRefused(f"cannot keep a host in {path}: {error.strerror}") from error
+        try:
+            _check_name(self.path)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            raise DeviceRefused(f"another host uses {path}", hint="end it first") from None
+        except DeviceRefused:
+            os.close(self._lock)
+            raise
+        self.keep = True
+        self._clear()
+
+    def close(self) -> None:
+        """Leave what lasts, and let another host have it. Closing twice is fine."""
+        if self._lock < 0:
+            return
+        self._clear()
+        os.close(self._lock)
+        self._lock = -1
+
+    def _clear(self) -> None:
+        shutil.rmtree(self.path / "uml", ignore_errors=True)
+        for name in ("init.py", "xapi.sock"):
+            (self.path / name).unlink(missing_ok=True)
+
+
+def _check_name(path: Path) -> None:
+    """Sockets with long names cannot be made, and the kernel's command line has separators."""
+    if len(os.fsencode(path)) > _LONGEST or any(character in str(path) for character in ",: "):
+        raise DeviceRefused(
+            f"a kernel cannot use the path {path}",
+            hint=f"take one of at most {_LONGEST} bytes, without blanks, commas and colons",
+        )
 
 
 @contextlib.contextmanager

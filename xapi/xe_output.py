@@ -24,6 +24,7 @@ _RENAMED = {
     ("network", "VIFs"): "VIF-uuids",
     ("network", "PIFs"): "PIF-uuids",
 }
+_KINDS = {SetOf: "S", MapOf: "M"}
 _DEPRECATED = {("VDI", "parent"), ("SM", "capabilities")}
 
 
@@ -42,7 +43,7 @@ class Column:
     @property
     def heading(self) -> str:
         """The name with its kind and who may write it: `name-label ( RW)`."""
-        kind = {SetOf: "S", MapOf: "M"}.get(type(self.field.type), " ")
+        kind = " " if self.name == "host" else _KINDS.get(type(self.field.type), " ")
         text = f"{self.name} ({kind}{'RW' if self.field.settable else 'RO'})"
         return f"{text} [DEPRECATED]" if self.deprecated else text
 
