@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from xapi import xe_completion, xe_lists, xe_params, xe_pool, xe_storage
+from xapi import xe_completion, xe_disks, xe_lists, xe_params, xe_pool, xe_storage, xe_vm
 from xapi.xe_args import Arguments, parse
 from xapi.xe_client import ApiFailure, Client, XeError
 from xapi.xe_command import Command
@@ -51,6 +51,8 @@ def commands() -> dict[str, Command]:
     """All commands by name."""
     every = (
         *xe_storage.COMMANDS,
+        *xe_vm.COMMANDS,
+        *xe_disks.COMMANDS,
         *xe_pool.COMMANDS,
         *xe_lists.commands(),
         *xe_params.commands(),

@@ -68,16 +68,16 @@ def _list(view: View) -> Run:
         shown = chosen(view, args, "params")
         found = records(client, view.cls, filters(args), view.where)
         if args.flag("minimal"):
-            return minimal(values(client, shown[0], found.values()))
+            return minimal(values(client, shown[0], found.values())) if shown else ""
         return paragraphs(client, shown, found.values())
 
     return run
 
 
-def chosen(view: View, args: Arguments, key: str) -> Sequence[Column]:
+def chosen(view: View, args: Arguments, key: str, default: str = "") -> Sequence[Column]:
     """The columns that a command line asks for: names with commas between them, or all."""
     known = columns(CLASSES[view.cls])
-    wanted = args.optional(key, view.listed.replace(" ", ",")).split(",")
+    wanted = args.optional(key, default or view.listed.replace(" ", ",")).split(",")
     if "all" in wanted:
         return list(known.values())
     return [column(view.cls, known, name) for name in wanted if name]

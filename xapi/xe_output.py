@@ -14,7 +14,12 @@ from xapi.xe_client import ApiFailure, Client
 #: What stands for a reference to nothing.
 NOT_THERE = "<not in database>"
 #: The class that a parameter of an error refers to, by the parameter's name.
-_REFERS_TO = {name.lower(): name for name in CLASSES} | {"handle": "", "object": "", "ref": "VBD"}
+_REFERS_TO = {name.lower(): name for name in CLASSES} | {
+    "handle": "",
+    "object": "",
+    "ref": "VBD",
+    "snapshot": "VM",
+}
 
 
 #: Columns that are not called like their fields.

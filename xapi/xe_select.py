@@ -63,7 +63,28 @@ def filters(args: Arguments, *others: str) -> dict[str, str]:
     return {key: value for key, value in args.keys.items() if key not in (*_NOT_FILTERS, *others)}
 
 
+def named(client: Client, cls: str, text: str) -> str:
+    """The one object that has this uuid or name-label.
+
+    Raises:
+        XeError: there is none, or there are several.
+    """
+    found = [
+        ref
+        for ref, record in client.call(f"{cls}.get_all_records").items()
+        if text in (record["uuid"], record["name_label"])
+    ]
+    if len(found) != 1:
+        raise XeError(f"Error: {len(found) or 'no'} objects of class {cls} are called {text}")
+    return str(found[0])
+
+
 # -- VMs
+
+
+def one_snapshot(client: Client, args: Arguments) -> str:
+    """The VM that uuid= or snapshot-uuid= names."""
+    return client.ref("VM", args.keys.get("snapshot-uuid") or args.required("uuid"))
 
 
 def on_vms(

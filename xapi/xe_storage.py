@@ -55,6 +55,13 @@ _SR = (
         "show what SRs a device holds",
         result="text",
     ),
+    _on_host(
+        "sr-probe-ext",
+        "SR.probe_ext",
+        "[device-config:] type [sm-config:]",
+        "show what SRs a device holds, as records",
+        result="text",
+    ),
     _simple("SR", "scan", "bring the VDIs' records in line with the device"),
     _simple("SR", "update", "let the driver save the SR's record"),
     _simple("SR", "forget", "remove the SR's records, keep what is on its device"),
@@ -98,6 +105,7 @@ def _resize(client: Client, args: Arguments) -> str:
     return ""
 
 
+_UUID = "uuid:VDI"
 _VDI = (
     constructor(
         "vdi-create",
@@ -159,6 +167,22 @@ _VDI = (
         "have the driver make the record of a VDI; prints its uuid",
         result="VDI",
     ),
+    message(
+        "vdi-list-changed-blocks",
+        "VDI.list_changed_blocks",
+        "vdi-from-uuid:VDI vdi-to-uuid:VDI",
+        "show which blocks of 64 KiB differ, as a bitmap in base64",
+        result="text",
+    ),
+    message("vdi-enable-cbt", "VDI.enable_cbt", _UUID, "track which blocks of a VDI change"),
+    message("vdi-disable-cbt", "VDI.disable_cbt", _UUID, "stop tracking changed blocks"),
+    message(
+        "vdi-data-destroy",
+        "VDI.data_destroy",
+        _UUID,
+        "destroy the content of a snapshot, keep the record of changed blocks",
+    ),
+    message("vdi-unlock", "VDI.force_unlock", _UUID, "break the lock of a VDI"),
     _simple("VDI", "update", "let the driver save the VDI's record"),
     _simple("VDI", "forget", "remove the VDI's record, keep its content"),
     _simple("VDI", "destroy", "destroy a VDI"),
@@ -186,6 +210,12 @@ def _vbd_create(client: Client, args: Arguments) -> str:
     return printed(client, "VBD", client.call("VBD.create", record))
 
 
+def _unplug(client: Client, args: Arguments) -> str:
+    method = "VBD.unplug_force" if args.flag("force") else "VBD.unplug"
+    client.call(method, client.ref("VBD", args.required("uuid")))
+    return ""
+
+
 _VBD = (
     Command(
         "vbd-create",
@@ -195,7 +225,15 @@ _VBD = (
         methods=("VBD.create",),
     ),
     _simple("VBD", "plug", "attach the VDI to the running VM"),
-    _simple("VBD", "unplug", "detach it"),
+    Command(
+        "vbd-unplug",
+        _unplug,
+        "uuid:VBD [force:bool]",
+        "detach it",
+        methods=("VBD.unplug", "VBD.unplug_force"),
+    ),
+    message("vbd-insert", "VBD.insert", "uuid:VBD vdi-uuid:VDI", "put a CD into a drive"),
+    message("vbd-eject", "VBD.eject", "uuid:VBD", "take the CD out of a drive"),
     _simple("VBD", "destroy", "remove a VBD that is unplugged"),
 )
 

@@ -7,28 +7,17 @@ import socket
 import subprocess
 import sys
 import xmlrpc.client
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from xapi import xe, xe_output
-from xapi.testing import CAPABILITIES, Fault, Rig, serve
+from xapi.testing import CAPABILITIES, Ended, Fault, Rig, Xe, serve
 from xapi.xe_args import boolean, parse, size
 from xapi.xe_client import XeError
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-
-
-@dataclass
-class Ended:
-    status: int
-    stdout: str
-    stderr: str
-
-
-Xe = Callable[..., Ended]
 
 
 @pytest.fixture(scope="module")
@@ -38,22 +27,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         yield rig
 
 
-def _where(rig: Rig) -> str:
-    host, _, port = rig.server.url.removeprefix("http://").partition(":")
-    return f"server={host},port={port}"
-
-
 @pytest.fixture
-def run(
-    server: Rig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Xe]:
-    monkeypatch.setenv("XE_EXTRA_ARGS", _where(server))
-
-    def run(*argv: str) -> Ended:
-        status = xe.main(argv)
-        return Ended(status, *capsys.readouterr())
-
-    yield run
+def run(server: Rig) -> Iterator[Xe]:
+    yield Xe(server)
     server.host.faults.clear()
 
 

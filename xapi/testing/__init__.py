@@ -1,5 +1,6 @@
 """For tests of the toolstack and of its clients: a server whose host is in memory."""
 
+from xapi.testing.commands import Ended, Xe
 from xapi.testing.memory import (
     CAPABILITIES,
     CBT,
@@ -16,9 +17,11 @@ __all__ = [
     "CBT",
     "UNIMPLEMENTED",
     "Disk",
+    "Ended",
     "Fault",
     "MemoryHost",
     "Rig",
     "UnixTransport",
+    "Xe",
     "serve",
 ]
