@@ -102,9 +102,10 @@ def remove_records(call: Call, vm: str) -> None:
 
 
 def set_is_a_template(call: Call, self: str, value: bool) -> str:
-    """Make a template of a halted VM, or a VM of a template."""
-    mark = Mark("VM", self, "make_into_template")
-    with call.xapi.policy.operation(call.task, call.method, mark):
+    """Make a template of a halted VM, or a VM of a template, or of a snapshot's record."""
+    # Only the first is an operation; Xen Orchestra does the last with every snapshot.
+    marks = [Mark("VM", self, "make_into_template")] if value else []
+    with call.xapi.policy.operation(call.task, call.method, *marks):
         call.xapi.db.put("VM", self, is_a_template=value)
     return ""
 

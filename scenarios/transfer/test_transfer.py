@@ -30,7 +30,7 @@ def import_(vdi: VDI, content: bytes, **query: str) -> None:
 
 
 def _send(vdi: VDI, method: str, path: str, body: Any, **query: str) -> bytes:
-    session = vdi.sr.session._session
+    session = vdi.sr.session.handle
     words = urlencode({"session_id": session, "vdi": vdi.ref, **query})
     with closing(http.client.HTTPConnection(urlsplit(vdi.sr.host.xapi.url).netloc)) as connection:
         connection.request(method, f"{path}?{words}", body)

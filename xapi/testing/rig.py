@@ -44,7 +44,7 @@ class Rig:
     def session(self) -> str:
         """The reference of one more session, for requests that are no XML-RPC."""
         self.login()
-        return str(self._sessions[-1]._session)
+        return str(self._sessions[-1].handle)
 
     def sr(self, type_: str = "mem") -> str:
         """A plugged SR."""
