@@ -1,32 +1,24 @@
 """The object database: records by class and reference, under one lock.
 
 The working set is in memory; with a state file every transaction is written through to it
-before anybody else can see what it did. Inverse fields (SR.VDIs, VDI.VBDs, VDI.snapshots ...)
-are not stored: an index over the referring fields answers them.
+before anybody else can see what it did.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from xapi.datamodel import CLASSES
 from xapi.datatypes import Value
-from xapi.errors import XenAPIError, handle_invalid, uuid_invalid
+from xapi.errors import XenAPIError, uuid_invalid
 from xapi.history import History, Key
 from xapi.store import Store
+from xapi.tables import Row, Tables
 
-_Row = dict[str, Value]
-
-#: (class, field) of every reference that an inverse field is made from: the inverse's class.
-_INDEXED: Mapping[tuple[str, str], str] = {
-    field.inverse: cls.name for cls in CLASSES.values() for field in cls.fields if field.inverse
-}
-#: Where these change, so may the allowed_operations of the objects referred to.
-_LOOKED_AT = frozenset({"currently_attached", "reserved", "current_operations"})
 _DELETIONS = 10_000
 
 
@@ -60,14 +52,8 @@ class Database:
         self.lock = threading.RLock()
         self.changed = threading.Condition(self.lock)
         self._uuid_source = uuid_source
-        self._tables: dict[str, dict[str, _Row]] = {name: {} for name in CLASSES}
-        self._uuids: dict[tuple[str, str], str] = {}
-        self._referrers: dict[tuple[str, str], dict[str, dict[str, None]]] = {
-            key: {} for key in _INDEXED
-        }
+        self._tables = Tables()
         self._undo: list[Callable[[], None]] | None = None
-        self._written: dict[Key, None] = {}
-        self._touched: dict[Key, None] = {}
         #: What the state file uses already.
         self._taken: set[str] = set()
         self._store = Store(state) if state else None
@@ -79,25 +65,26 @@ class Database:
 
     def exists(self, cls: str, ref: str) -> bool:
         """Whether `ref` names an object of `cls`."""
-        return ref in self._tables[cls]
+        with self.lock:
+            return self._tables.exists(Key(cls, ref))
 
     def get(self, cls: str, ref: str, field: str) -> Any:
         """The value of one stored or inverse field."""
         with self.lock:
-            row = self._row(cls, ref)
+            row = self._tables.row(cls, ref)
             if field in row:
                 return row[field]
             inverse = CLASSES[cls].by_name[field].inverse
             if inverse is None:
                 raise KeyError(field)
-            return self._inverse(inverse, ref)
+            return self._tables.referrers(inverse, ref)
 
     def public(self, cls: str, ref: str) -> dict[str, Value]:
         """The fields that clients may see; those that a policy works out are empty yet."""
         with self.lock:
-            row = self._row(cls, ref)
+            row = self._tables.row(cls, ref)
             return {
-                field.name: self._inverse(field.inverse, ref)
+                field.name: self._tables.referrers(field.inverse, ref)
                 if field.inverse
                 else row.get(field.name, ())
                 for field in CLASSES[cls].public
@@ -106,20 +93,21 @@ class Database:
     def refs(self, cls: str) -> tuple[str, ...]:
         """All objects of a class, in the order of their creation."""
         with self.lock:
-            return tuple(self._tables[cls])
+            return tuple(self._tables.of(cls))
 
     def find(self, cls: str, /, **fields: Value) -> tuple[str, ...]:
         """The objects of a class whose stored fields have all these values."""
         with self.lock:
             return tuple(
                 ref
-                for ref, row in self._tables[cls].items()
+                for ref, row in self._tables.of(cls).items()
                 if all(row[name] == value for name, value in fields.items())
             )
 
     def by_uuid(self, cls: str, uuid: str) -> str:
         """The reference of the object with this uuid."""
-        ref = self._uuids.get((cls, uuid))
+        with self.lock:
+            ref = self._tables.by_uuid(cls, uuid)
         if ref is None:
             raise uuid_invalid(cls, uuid)
         return ref
@@ -147,39 +135,48 @@ class Database:
 
     def create_as(self, cls: str, ref: str, /, **fields: Value) -> str:
         """`create` with a reference that the caller got from `new_ref`."""
-        row: _Row = {"uuid": fields.pop("uuid", "") or self.new_uuid()}
+        row: Row = {"uuid": fields.pop("uuid", "") or self.new_uuid()}
         for field in CLASSES[cls].fields:
             if field.stored and field.name != "uuid":
                 row[field.name] = fields.pop(field.name, field.initial)
         if fields:
             raise KeyError(f"{cls} has no stored field {next(iter(fields))}")
+        key = Key(cls, ref)
         with self.transaction() as undo:
             self._check_uuid(cls, str(row["uuid"]))
-            self._insert(Key(cls, ref), row)
-            undo.append(lambda: self._delete(Key(cls, ref)))
+            self._tables.insert(key, row)
+            undo.append(lambda: self._tables.delete(key))
         return ref
 
     def destroy(self, cls: str, ref: str, /) -> None:
         """Remove an object."""
+        key = Key(cls, ref)
         with self.transaction() as undo:
-            row = self._row(cls, ref)
-            self._delete(Key(cls, ref))
-            undo.append(lambda: self._insert(Key(cls, ref), row))
+            row = self._tables.row(cls, ref)
+            self._tables.delete(key)
+            undo.append(lambda: self._tables.restore(key, row))
 
     def put(self, cls: str, ref: str, /, **fields: Value) -> None:
-        """Write stored fields of an object."""
+        """Write stored fields of an object.
+
+        Raises:
+            XenAPIError: DB_UNIQUENESS_CONSTRAINT_VIOLATION, a new uuid is taken.
+        """
+        key = Key(cls, ref)
         with self.transaction() as undo:
-            row = self._row(cls, ref)
+            row = self._tables.row(cls, ref)
             before = {name: row[name] for name in fields if row[name] != fields[name]}
+            if "uuid" in before:
+                self._check_uuid(cls, str(fields["uuid"]))
             if before:
-                self._update(Key(cls, ref), {name: fields[name] for name in before})
-                undo.append(lambda: self._update(Key(cls, ref), before))
+                self._tables.update(key, {name: fields[name] for name in before})
+                undo.append(lambda: self._tables.update(key, before))
 
     def touch(self, cls: str, ref: str, /) -> int:
         """Let those who watch the object look again; return the generation before that."""
         with self.transaction():
-            self._row(cls, ref)
-            self._touched[Key(cls, ref)] = None
+            self._tables.row(cls, ref)
+            self._tables.touched[Key(cls, ref)] = None
             return self.history.generation
 
     @contextmanager
@@ -187,7 +184,7 @@ class Database:
         """All writes in the block, or none of them if an exception leaves it.
 
         It holds the lock: no call to a driver belongs in here. A block inside a block is a part
-        of the outer one.
+        of the outer one. What it yields takes the writes back, the last one first.
         """
         with self.lock:
             if self._undo is not None:
@@ -203,8 +200,7 @@ class Database:
                 raise
             finally:
                 self._undo = None
-                self._written.clear()
-                self._touched.clear()
+                self._tables.settle()
 
     def close(self) -> None:
         """Let go of the state file."""
@@ -214,90 +210,32 @@ class Database:
 
     # -- inside, lock held
 
+    def _check_uuid(self, cls: str, uuid: str) -> None:
+        if self._tables.by_uuid(cls, uuid):
+            raise XenAPIError("DB_UNIQUENESS_CONSTRAINT_VIOLATION", (cls, "uuid", uuid))
+
     def _load(self, store: Store, deletions: int) -> None:
         """Read the file. Who remembers a generation from before must look at everything anew."""
         generation, rows = store.load()
         for key, row in rows:
-            self._insert(key, row)
+            self._tables.insert(key, row)
             self._taken.update((str(row["uuid"]), key.ref.removeprefix("OpaqueRef:")))
         self.history = History(generation + 1, deletions)
-        self.history.record(self._touched, self._exists)
+        self.history.record(self._tables.touched, self._tables.exists)
         store.commit(self.history.generation, (), ())
-        self._written.clear()
-        self._touched.clear()
+        self._tables.settle()
 
     def _commit(self) -> None:
         """Write the file, which is the commit point; then tell those who wait for changes."""
-        visible = [key for key in self._touched if CLASSES[key.cls].evented]
-        if self._store and (visible or self._written):
+        tables, exists = self._tables, self._tables.exists
+        visible = [key for key in tables.touched if CLASSES[key.cls].evented]
+        if self._store and (visible or tables.written):
             self._store.commit(
                 self.history.generation + bool(visible),
-                [(key, self._row(*key)) for key in self._written if self._exists(key)],
-                [key for key in self._written if not self._exists(key)],
+                [(key, tables.row(*key)) for key in tables.written if exists(key)],
+                [key for key in tables.written if not exists(key)],
             )
         if visible:
-            self.history.record(visible, self._exists)
-        if visible or not all(map(self._exists, self._touched)):
+            self.history.record(visible, exists)
+        if visible or not all(map(exists, tables.touched)):
             self.changed.notify_all()
-
-    def _exists(self, key: Key) -> bool:
-        return key.ref in self._tables[key.cls]
-
-    def _row(self, cls: str, ref: str) -> _Row:
-        try:
-            return self._tables[cls][ref]
-        except KeyError:
-            raise handle_invalid(cls, ref) from None
-
-    def _check_uuid(self, cls: str, uuid: str) -> None:
-        if (cls, uuid) in self._uuids:
-            raise XenAPIError("DB_UNIQUENESS_CONSTRAINT_VIOLATION", (cls, "uuid", uuid))
-
-    def _inverse(self, key: tuple[str, str], ref: str) -> tuple[str, ...]:
-        return tuple(self._referrers[key].get(ref, ()))
-
-    def _insert(self, key: Key, row: _Row) -> None:
-        self._tables[key.cls][key.ref] = row
-        self._uuids[key.cls, str(row["uuid"])] = key.ref
-        self._note(key)
-        for name, value in row.items():
-            self._link(key, name, value)
-
-    def _delete(self, key: Key) -> None:
-        row = self._tables[key.cls].pop(key.ref)
-        self._uuids.pop((key.cls, str(row["uuid"])), None)
-        self._note(key)
-        for name, value in row.items():
-            self._unlink(key, name, value)
-
-    def _update(self, key: Key, fields: Mapping[str, Value]) -> None:
-        row = self._row(*key)
-        self._note(key)
-        for name, value in fields.items():
-            self._unlink(key, name, row[name])
-            row[name] = value
-            self._link(key, name, value)
-        if not _LOOKED_AT.isdisjoint(fields):
-            for name, value in row.items():
-                self._touch_owner(key, name, value)
-
-    def _note(self, key: Key) -> None:
-        self._touched[key] = None
-        if CLASSES[key.cls].durable:
-            self._written[key] = None
-
-    def _link(self, key: Key, name: str, value: Value) -> None:
-        if (key.cls, name) in _INDEXED:
-            self._referrers[key.cls, name].setdefault(str(value), {})[key.ref] = None
-            self._touch_owner(key, name, value)
-
-    def _unlink(self, key: Key, name: str, value: Value) -> None:
-        if (key.cls, name) in _INDEXED:
-            self._referrers[key.cls, name][str(value)].pop(key.ref, None)
-            self._touch_owner(key, name, value)
-
-    def _touch_owner(self, key: Key, name: str, value: Value) -> None:
-        """An inverse field of the object that is referred to changed, or what its policy sees."""
-        owner = _INDEXED.get((key.cls, name))
-        if owner and str(value) in self._tables[owner]:
-            self._touched[Key(owner, str(value))] = None

@@ -68,14 +68,14 @@ class Model(RuleBasedStateMachine):
     def remember(self) -> None:
         self.remembered[self.db.history.generation] = self.vdis | self.vbds
 
-    def everything(self) -> dict[object, object]:
-        return {
-            (cls, ref, field.name): self.db.get(cls, ref, field.name)
+    def everything(self) -> list[object]:
+        return [
+            (cls, ref, field.name, self.db.get(cls, ref, field.name))
             for cls in ("SR", "VDI", "VBD")
             for ref in self.db.refs(cls)
             for field in CLASSES[cls].fields
-            if not field.computed and not field.inverse
-        }
+            if not field.computed
+        ]
 
     @invariant()
     def history_tells_what_happened(self) -> None:
@@ -101,6 +101,7 @@ class Model(RuleBasedStateMachine):
     def change(self, data: st.DataObject, fails: bool) -> None:
         """A few changes in one transaction, which may be interrupted."""
         before = dict(self.vdis), dict(self.vbds)
+        everything = self.everything()
         try:
             with self.db.transaction():
                 for _ in range(data.draw(st.integers(1, 4))):
@@ -109,6 +110,7 @@ class Model(RuleBasedStateMachine):
                     raise Interrupted
         except Interrupted:
             self.vdis, self.vbds = before
+            assert self.everything() == everything
 
     def one_change(self, data: st.DataObject) -> None:
         kind = data.draw(st.sampled_from(["vdi", "vbd", "move", "drop vdi", "drop vbd"]))
@@ -170,6 +172,25 @@ def test_uuids_are_unique_within_a_class() -> None:
     with pytest.raises(XenAPIError) as error:
         db.create("SR", uuid="u")
     assert error.value.code == "DB_UNIQUENESS_CONSTRAINT_VIOLATION"
+
+
+def test_another_uuid() -> None:
+    db = database()
+    sr, other = db.create("SR", uuid="u"), db.create("SR", uuid="v")
+
+    def interrupted() -> None:
+        with db.transaction():
+            db.put("SR", sr, uuid="w")
+            assert db.by_uuid("SR", "w") == sr
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        interrupted()
+    assert (db.by_uuid("SR", "u"), db.by_uuid("SR", "v")) == (sr, other)
+    with pytest.raises(XenAPIError, match="UUID_INVALID"):
+        db.by_uuid("SR", "w")
+    with pytest.raises(XenAPIError, match="DB_UNIQUENESS_CONSTRAINT_VIOLATION"):
+        db.put("SR", sr, uuid="v")
 
 
 def test_fields_that_the_class_does_not_have() -> None:
