@@ -141,4 +141,6 @@ def device(*, pretend: bool = True) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         if pretend:
             patch.setattr("srs.vhd.backing.S_ISBLK", lambda mode: True)
+            # Its number would be that of all files: none.
+            patch.setattr("srs.vhd.backing._identity", lambda status: (-1, status.st_ino))
         yield

@@ -1,14 +1,17 @@
 """Coalescing: what reaches the parent, what stays as it was, and what is refused."""
 
 import errno
+import os
 import random
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from powercut import device, taping
 
 from srs import vhd
 
@@ -185,6 +188,8 @@ def test_progress(chain: list[Path]) -> None:
     assert calls == [(1, 3), (3, 3), (3, 3)]
 
 
+Layer = list[tuple[int, int, int]]
+
 Writes = st.lists(
     st.tuples(
         st.integers(0, SIZE // 512 - 1), st.sampled_from([1, 8, 4096, 6000]), st.integers(1, 255)
@@ -197,7 +202,7 @@ Writes = st.lists(
 @given(layers=st.lists(Writes, min_size=2, max_size=4), down=st.integers(1, 3), flat=st.booleans())
 def test_a_chain_against_a_model(
     tmp_path_factory: pytest.TempPathFactory,
-    layers: list[list[tuple[int, int, int]]],
+    layers: list[Layer],
     down: int,
     flat: bool,
 ) -> None:
@@ -213,14 +218,64 @@ def test_a_chain_against_a_model(
         path = directory / f"{number}.vhd"
         vhd.snapshot(path, paths[-1], raw_parent=flat and number == 0, link_empty=True)
         paths.append(path)
-        for first, count, value in writes:
-            data = bytes([value]) * (min(count * 512, SIZE - first * 512))
-            write(path, (first * 512, data))
-            model[first * 512 : first * 512 + len(data)] = data
+        write(path, *spelled(writes))
+        for offset, data in spelled(writes):
+            model[offset : offset + len(data)] = data
     target = paths[-1 - min(down, len(layers))]
     vhd.coalesce(paths[-1], ancestor=target)
     assert content(paths[-1]) == model
     assert (target.read_bytes() if target.suffix == ".raw" else content(target)) == model
+
+
+@settings(max_examples=15, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
+@given(
+    below=Writes, above=Writes, kind=st.sampled_from(["file", "raw", "device"]), seed=st.integers()
+)
+def test_cuts(below: Layer, above: Layer, kind: str, seed: int) -> None:
+    """A cut leaves each sector of the parent old or new, and the child reads as it always did.
+
+    Then the same coalesce, run again, does what the first one began.
+    """
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=memory) as name:
+        chance, parent, leaf = random.Random(seed), Path(name, "parent"), Path(name, "leaf")
+        raw = kind == "raw"
+        with device(pretend=kind == "device"):
+            if kind != "file":
+                parent.write_bytes(chance.randbytes(SIZE if raw else 7 * MIB))
+            if not raw:
+                vhd.create(parent, SIZE)
+                write(parent, *spelled(below))
+        old = parent.read_bytes() if raw else content(parent)
+        vhd.snapshot(leaf, parent, raw_parent=raw)
+        write(leaf, *spelled(above))
+        new = content(leaf)
+        with taping(parent) as tape, device(pretend=kind == "device"):
+            vhd.coalesce(leaf)
+        with device(pretend=kind == "device"):
+            for at in sorted(chance.sample(range(len(tape) + 1), min(12, len(tape) + 1))):
+                tape.cut(at, chance)
+                found = parent.read_bytes() if raw else content(parent)
+                assert set(differing(found, old)) <= set(differing(old, new))
+                assert set(differing(found, new)) <= set(differing(old, new))
+                assert content(leaf) == new
+                vhd.coalesce(leaf)
+                assert (parent.read_bytes() if raw else content(parent)) == new
+
+
+def spelled(layer: Layer) -> list[tuple[int, bytes]]:
+    """The writes of a layer as (offset, data)."""
+    return [
+        (first * 512, bytes([value]) * min(count * 512, SIZE - first * 512))
+        for first, count, value in layer
+    ]
+
+
+def differing(one: bytes, other: bytes) -> list[int]:
+    """The sectors in which two disks differ."""
+    if one == other:
+        return []
+    return [at for at in range(0, SIZE, 512) if one[at : at + 512] != other[at : at + 512]]
 
 
 LIMITED = """
