@@ -216,4 +216,5 @@ def carry_out(image: Image, plan: Plan) -> None:
         backing.write(start, *zeros((old + STRIDE_SECTORS) * SECTOR - start))
     for offset, buffers in plan.writes:
         backing.write(offset, *buffers)
+    # Now, because XenServer's tools believe a whole primary footer, the next to be written.
     backing.sync()
