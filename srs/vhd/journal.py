@@ -135,7 +135,7 @@ def save(
             at += _ENTRY.size + place.length
             if place.kind != DATA:
                 data_at = at
-        file.sync()
+        file.sync()  # XenServer's tools follow a header without a look at all that it leads to.
         metadata = sum(place.kind != DATA for place in places)
         counts = (metadata, len(places) - metadata, SECTOR, data_at)
         file.write(0, Journal(unique_id, footer_at, *counts, at).pack())
