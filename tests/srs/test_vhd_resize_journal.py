@@ -426,10 +426,11 @@ def test_cuts(places: list[tuple[int, int, int]], target: int, flat: bool, seed:
 
 
 def leave_a_journal(path: Path, journal: Path) -> None:
-    """Let a resize be cut when its journal is whole and the disk untouched."""
+    """Let a resize be cut when its journal is whole and the disk untouched; change the disk."""
     with taping(path, journal) as tape:
         vhd.resize(path, 16 * MIB, journal=journal)
     tape.cut([event.path for event in tape.events].index(str(path)), random.Random(1))
+    vhd.set_hidden(path, True)
 
 
 def check_journal(path: Path) -> None:
