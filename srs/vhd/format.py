@@ -18,7 +18,7 @@ tools write for the creator, the hidden byte, the batmap and the alignment.
 """
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from srs.vhd.errors import BadFooter, Poisoned
@@ -108,7 +108,8 @@ class Footer:
 
     Sizes are bytes, ``timestamp`` seconds since :data:`EPOCH`, the id is stored in textual order.
     ``hidden`` is XenServer's: 1 marks an inner node, or a leaf that waits for the garbage
-    collector.
+    collector. ``chs`` is the geometry of another writer who has his own, None for that of
+    :func:`geometry`.
     """
 
     features: int
@@ -124,6 +125,7 @@ class Footer:
     saved: int = 0
     hidden: int = 0
     reserved: bytes = bytes(426)
+    chs: tuple[int, int, int] | None = None
 
     COOKIE = b"conectix"
     POISON = b"v_poison"
@@ -136,12 +138,17 @@ class Footer:
         creator = (CREATOR, CREATOR_VERSION, 0)
         return cls(2, SECTOR, timestamp, *creator, size, size, disk_type, unique_id)
 
+    def resized(self, size: int) -> "Footer":
+        """The footer of the same disk with another size, and the geometry of that."""
+        return replace(self, size=size, chs=None)
+
     def pack(self) -> bytes:
-        """The 512 bytes on disk, geometry and checksum computed."""
+        """The 512 bytes on disk, checksum computed."""
         raw = self.LAYOUT.pack(
             *(self.COOKIE, self.features, VERSION_1_0, self.data_offset, self.timestamp),
             *(self.creator, self.creator_version, self.creator_os),
-            *(self.original_size, self.size, *geometry(self.size), self.disk_type, 0),
+            *(self.original_size, self.size, *(self.chs or geometry(self.size))),
+            *(self.disk_type, 0),
             *(self.unique_id.bytes, self.saved, self.hidden, self.reserved),
         )
         return with_checksum(raw, self.CHECKSUM_AT)
@@ -162,7 +169,8 @@ class Footer:
             raise BadFooter(path, "no cookie")
         values = cls.LAYOUT.unpack(raw)
         cookie, features, version, data_offset, timestamp, *creator = values[:8]
-        original_size, size, _, _, _, disk_type, _, unique_id, *rest = values[8:]
+        original_size, size, cylinders, heads, sectors, disk_type, _, unique_id, *rest = values[8:]
+        chs = (cylinders, heads, sectors)
         if not cls.sealed(raw):
             raise BadFooter(path, "wrong checksum")
         if cookie == cls.POISON:
@@ -175,7 +183,7 @@ class Footer:
             raise BadFooter(path, f"size {size} is not a whole number of sectors")
         return cls(
             *(features, data_offset, timestamp, *creator, original_size, size, disk_type),
-            *(UUID(bytes=unique_id), *rest),
+            *(UUID(bytes=unique_id), *rest, None if chs == geometry(size) else chs),
         )
 
     @classmethod

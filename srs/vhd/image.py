@@ -78,8 +78,12 @@ class Image:
 
     @cached_property
     def batmap(self) -> Batmap | None:
-        """The batmap, None on disks of other writers, which have none."""
-        return Batmap(self.backing, self.header, self.size) if self.footer.by_tap else None
+        """The batmap, None on disks of other writers, which have none, and of tap 1.1 perhaps."""
+        if not self.footer.by_tap:
+            return None
+        batmap = Batmap(self.backing, self.header, self.size)
+        optional = self.footer.creator_version == _OLDEST_TAP
+        return None if optional and batmap.header is None else batmap
 
     @cached_property
     def metadata_end(self) -> int:

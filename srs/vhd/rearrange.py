@@ -87,7 +87,7 @@ def plan_for(image: Image, size: int) -> Plan:
         if entry.end
     ]
     return Plan(
-        footer=replace(image.footer, size=size),
+        footer=image.footer.resized(size),
         writes=[
             (image.footer.data_offset, [header.pack()]),
             (

@@ -18,7 +18,6 @@ needed, and undoing it could destroy what was written since.
 
 import os
 from contextlib import suppress
-from dataclasses import replace
 from errno import ENOENT
 from uuid import UUID
 
@@ -67,7 +66,7 @@ def resize(path: AnyPath, size: int, *, journal: AnyPath | None = None) -> None:
         if image.size <= size <= limit:
             if image.batmap is not None:
                 image.batmap.extend(size)
-            replace_footer(backing, found, replace(found.footer, size=size))
+            replace_footer(backing, found, found.footer.resized(size))
         elif journal is not None:
             _rearrange(image, size, os.fspath(journal))
         else:
