@@ -1,19 +1,29 @@
-"""Other people's readers see what was written: libvhdi on chains, qemu-img on single disks.
+"""Other people's readers and writers on the same images, both ways.
 
 libvhdi does not look for parents, so each level gets its parent by hand. It takes the rest of a
 bitmap's byte for set behind a run of set bits (seen in 20260901), so chains for it are written
-in pieces of 4 KiB. qemu-img ignores parents altogether. Both read the primary footer only.
+in pieces of 4 KiB. qemu-img ignores parents altogether. Both read the primary footer only. How
+many images and bytes were compared is in pytest's summary.
 """
+
+from __future__ import annotations
 
 import random
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from srs import vhd
+
+if TYPE_CHECKING:
+    from comparing import Compare
+
+pytest_plugins = ("comparing",)
 
 MIB = 1 << 20
 SIZE = 16 * MIB
@@ -34,68 +44,176 @@ def scribble(path: Path, model: bytearray, chance: random.Random, grain: int = 5
                 disk.flush()
 
 
-def levels(directory: Path, depth: int) -> Iterator[tuple[Path, bytes]]:
-    """Make a chain level by level, each with its content before the next is put on top."""
-    chance = random.Random(depth)
-    model = bytearray(SIZE)
+def by_us(path: Path) -> bytes:
+    with vhd.open_chain(path) as disk:
+        return disk.read(0, disk.size)
+
+
+def by_libvhdi(paths: Sequence[Path]) -> bytes:
+    """The content of the first disk; the others are its ancestors, the parent first.
+
+    libvhdi takes the size at creation for the size, so it reads a grown disk only up to there.
+    """
+    files = []
+    for path in paths:
+        file = pyvhdi.file()
+        file.open(str(path))
+        files.append(file)
+    for child, path in zip(files, paths[1:], strict=False):
+        assert child.get_parent_filename() == path.name
+        assert child.get_parent_identifier() == str(vhd.query(path).unique_id)
+    for child, parent in reversed(list(pairwise(files))):
+        child.set_parent(parent)
+    info = vhd.query(paths[0])
+    assert files[0].get_identifier() == str(info.unique_id)
+    assert files[0].get_disk_type() == info.disk_type
+    size = min(info.size, files[0].get_media_size())
+    content: bytes = files[0].read_buffer_at_offset(size, 0)
+    return content
+
+
+def qemu(*arguments: str | Path) -> None:
+    subprocess.run(list(map(str, arguments)), check=True, stdout=subprocess.DEVNULL)
+
+
+def options(path: Path) -> str:
+    """The size of the field, not that of the geometry, which rounds."""
+    return f"driver=vpc,force_size_calc=current_size,file.filename={path}"
+
+
+def by_qemu(path: Path) -> bytes:
+    raw = path.with_suffix(".raw")
+    qemu("qemu-img", "convert", "--image-opts", options(path), "-O", "raw", raw)
+    return raw.read_bytes()
+
+
+def compare_chain(
+    compare: Compare, paths: Sequence[Path], model: bytearray, created: int = 0
+) -> None:
+    """The first of ``paths``, a leaf before its ancestors, has the content of ``model``.
+
+    ``created`` is its size at creation, if it has been resized.
+    """
+    compare("us", by_us(paths[0]), model)
+    size = min(len(model), created or len(model))
+    compare("libvhdi", by_libvhdi(paths), model[:size])
+    if len(paths) == 1 and shutil.which("qemu-img"):
+        compare("qemu-img", by_qemu(paths[0]), model)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 5, 12])
+@pytest.mark.parametrize("max_size", [0, 2 << 40])
+def test_chains(tmp_path: Path, compare: Compare, depth: int, max_size: int) -> None:
+    """Each level is compared before the next is put on top of it."""
+    chance, model = random.Random(depth), bytearray(SIZE)
+    paths: list[Path] = []
     for level in range(depth):
-        path = directory / f"{level}.vhd"
-        if level:
-            vhd.snapshot(path, directory / f"{level - 1}.vhd", max_size=2 << 40)
+        path = tmp_path / f"{level}.vhd"
+        if paths:
+            vhd.snapshot(path, paths[0], max_size=max_size)
+        else:
+            vhd.create(path, SIZE, max_size=max_size)
+        paths.insert(0, path)
+        scribble(path, model, chance, PAGE)
+        compare_chain(compare, paths, model)
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> tuple[list[Path], list[bytearray]]:
+    """Four disks, leaf first, and the content of each."""
+    chance, model = random.Random(4), bytearray(SIZE)
+    paths: list[Path] = []
+    models: list[bytearray] = []
+    for level in range(4):
+        path = tmp_path / f"{level}.vhd"
+        if paths:
+            vhd.snapshot(path, paths[0], max_size=64 * MIB)
         else:
             vhd.create(path, SIZE)
         scribble(path, model, chance, PAGE)
-        yield path, bytes(model)
+        paths.insert(0, path)
+        models.insert(0, bytearray(model))
+    return paths, models
 
 
-def test_libvhdi_reads_every_level(tmp_path: Path) -> None:
-    below: list[tuple[Path, object]] = []
-    for path, model in levels(tmp_path, 4):
-        file = pyvhdi.file()
-        file.open(str(path))
-        for parent_path, parent in below[-1:]:
-            assert file.get_parent_filename() == parent_path.name
-            assert file.get_parent_identifier() == str(vhd.query(parent_path).unique_id)
-            file.set_parent(parent)
-        assert file.get_media_size() == SIZE
-        assert file.get_identifier() == str(vhd.query(path).unique_id)
-        assert file.read_buffer_at_offset(SIZE, 0) == model
-        with vhd.open_chain(path) as disk:
-            assert disk.read(0, SIZE) == model
-        below.append((path, file))
+def test_coalesced(chain: tuple[list[Path], list[bytearray]], compare: Compare) -> None:
+    """Each into its parent, and the leaf relinked, until the leaf stands on the root."""
+    paths, models = chain
+    model = models[0]
+    while len(paths) > 2:
+        vhd.coalesce(paths[1])
+        vhd.set_parent(paths[0], paths[2])
+        del paths[1]
+        compare_chain(compare, paths, model)
+    vhd.coalesce(paths[0])
+    compare_chain(compare, paths[1:], model)
 
 
-def qemu_convert(*arguments: str | Path) -> None:
-    subprocess.run(["qemu-img", "convert", *map(str, arguments)], check=True)
+def test_copied(
+    chain: tuple[list[Path], list[bytearray]], compare: Compare, tmp_path: Path
+) -> None:
+    paths, models = chain
+    whole, part = tmp_path / "whole.vhd", tmp_path / "part.vhd"
+    for path, model in zip(paths, models, strict=True):
+        vhd.copy(path, whole)
+        compare_chain(compare, [whole], model)
+        whole.unlink()
+    vhd.copy(paths[1], part, differences=True)
+    compare_chain(compare, [part, *paths[2:]], models[1])
+
+
+def test_resized(chain: tuple[list[Path], list[bytearray]], compare: Compare) -> None:
+    """The leaf within its room, and with a journal beyond it, and back."""
+    paths, (model, *_) = chain
+    for megabytes in (32, 300, 24):
+        vhd.resize(paths[0], megabytes * MIB, journal=paths[0].with_suffix(".journal"))
+        model = model[: megabytes * MIB].ljust(megabytes * MIB, b"\0")
+        compare_chain(compare, paths, model, created=SIZE)
+    scribble(paths[0], model, random.Random(5), PAGE)
+    compare_chain(compare, paths, model, created=SIZE)
 
 
 @needs_qemu
-def test_qemu_reads(tmp_path: Path) -> None:
-    path, raw = tmp_path / "disk.vhd", tmp_path / "disk.raw"
-    model = bytearray(SIZE)
-    vhd.create(path, SIZE)
-    scribble(path, model, random.Random(2))
-    # The size of the field, not that of the geometry, which rounds.
-    options = f"driver=vpc,force_size_calc=current_size,file.filename={path}"
-    qemu_convert("--image-opts", options, "-O", "raw", raw)
-    assert raw.read_bytes() == model
-
-
-@needs_qemu
-def test_disk_of_qemu_is_read_written_and_snapshotted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("subformat", ["dynamic", "fixed"])
+@pytest.mark.parametrize("size", [SIZE, 5 * MIB + 512, 37 * MIB])
+@pytest.mark.parametrize("force", ["on", "off"])
+def test_disk_of_qemu(
+    tmp_path: Path, compare: Compare, subformat: str, size: int, force: str
+) -> None:
     """Its blocks are packed without alignment and it has no batmap; neither may be damaged."""
     raw, path, leaf = tmp_path / "disk.raw", tmp_path / "qemu.vhd", tmp_path / "leaf.vhd"
-    chance = random.Random(3)
-    model = bytearray(chance.randbytes(4 * MIB) + bytes(SIZE - 4 * MIB))
-    raw.write_bytes(model)
-    qemu_convert("-f", "raw", "-O", "vpc", "-o", "force_size", raw, path)
-    with vhd.open_chain(path) as disk:
-        assert disk.read(0, SIZE) == model
+    chance = random.Random(size)
+    raw.write_bytes(chance.randbytes(4 * MIB) + bytes(size - 4 * MIB))
+    how = f"subformat={subformat},force_size={force}"
+    qemu("qemu-img", "convert", "-f", "raw", "-O", "vpc", "-o", how, raw, path)
+    model = bytearray(raw.read_bytes().ljust(vhd.query(path).size, b"\0"))
+    compare_chain(compare, [path], model)
     scribble(path, model, chance)
-    file = pyvhdi.file()
-    file.open(str(path))
-    assert file.read_buffer_at_offset(SIZE, 0) == model
+    compare_chain(compare, [path], model)
     vhd.snapshot(leaf, path)
-    scribble(leaf, model, chance)
-    with vhd.open_chain(leaf) as disk:
-        assert disk.read(0, SIZE) == model
+    model = model.ljust(vhd.query(leaf).size, b"\0")
+    scribble(leaf, model, chance, PAGE)
+    compare_chain(compare, [leaf, path], model)
+
+
+@needs_qemu
+@pytest.mark.parametrize("max_size", [0, 2 << 40])
+def test_qemu_writes_into_ours(tmp_path: Path, compare: Compare, max_size: int) -> None:
+    """It knows no batmap: the blocks that it adds are not in ours, those that it fills may be."""
+    path, chance, model = tmp_path / "disk.vhd", random.Random(7), bytearray(SIZE)
+    vhd.create(path, SIZE, max_size=max_size)
+    for turn in range(1, 4):
+        with vhd.open_chain(path, writable=True) as disk:
+            for _ in range(4):
+                offset = chance.randrange(SIZE // PAGE - 100) * PAGE
+                data = chance.randbytes(100 * PAGE)
+                disk.write(offset, data)
+                model[offset : offset + len(data)] = data
+        commands = []
+        for _ in range(6):
+            offset, length = chance.randrange(SIZE // PAGE - 600) * PAGE, 600 * PAGE
+            commands += ["-c", f"write -q -P {turn} {offset} {length}"]
+            model[offset : offset + length] = bytes([turn]) * length
+        qemu("qemu-io", "--image-opts", options(path), *commands)
+        compare_chain(compare, [path], model)
+        assert vhd.query(path, allocated=True).allocated == SIZE // vhd.BLOCK
