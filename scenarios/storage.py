@@ -155,12 +155,14 @@ class Repository:
         }
         return VDI(self, self.api.VDI.create(record))
 
-    def create_vbd(self, vdi: str, mode: str = "RW") -> str:
-        """A VBD record that gives a VDI to dom0, not plugged yet."""
+    def create_vbd(
+        self, vdi: str, mode: str = "RW", *, vm: str = "", userdevice: str = "autodetect"
+    ) -> str:
+        """A VBD record that gives a VDI to a VM, to dom0 if none is named; not plugged yet."""
         record = {
-            "VM": self.control_domain(),
+            "VM": vm or self.control_domain(),
             "VDI": vdi,
-            "userdevice": "autodetect",
+            "userdevice": userdevice,
             "bootable": False,
             "mode": mode,
             "type": "Disk",
