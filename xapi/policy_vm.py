@@ -15,14 +15,14 @@ from xapi.errors import XenAPIError, not_allowed, other_operation
 _ANY = ("Halted", "Paused", "Suspended", "Running")
 
 #: The power states in which an operation may begin.
-_POWER_STATES: Mapping[str, tuple[str, ...]] = {
+POWER_STATES: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(
         words("start start_on provision make_into_template changing_VCPUs changing_static_range "
               "changing_memory_limits changing_shadow_memory changing_NVRAM create_vtpm"),
         ("Halted",),
     ),
-    **dict.fromkeys(words("clone copy"), ("Halted",)),
-    **dict.fromkeys(words("destroy export create_template"), ("Halted", "Suspended")),
+    **dict.fromkeys(words("clone copy destroy"), ("Halted",)),
+    **dict.fromkeys(words("export create_template"), ("Halted", "Suspended")),
     **dict.fromkeys(words("clean_shutdown clean_reboot suspend pause snapshot_with_quiesce "
                           "send_sysrq send_trigger call_plugin pool_migrate sysprep"),
                     ("Running",)),
@@ -98,8 +98,8 @@ def _check_kind(db: Database, vm: str, operation: str) -> None:
 
 
 def _check_power_state(db: Database, vm: str, operation: str) -> None:
-    states = _POWER_STATES.get(operation, _ANY)
-    if operation in ("clone", "copy") and db.get("VM", vm, "is_a_snapshot"):
+    states = POWER_STATES.get(operation, _ANY)
+    if operation in ("clone", "copy", "destroy") and db.get("VM", vm, "is_a_snapshot"):
         states = ("Halted", "Suspended")
     check_power_state(db, vm, *states)
 

@@ -84,6 +84,8 @@ def from_text(type_: Type, text: str, column: str) -> Value:
         return {key: from_text(type_.value, item, column) for key, item in pairs(text)}
     if type_ is Basic.BOOL:
         return text == "true"
+    if type_ is Basic.STRING:
+        return text
     return decode(type_, text, column)
 
 
