@@ -1,4 +1,4 @@
-"""The field's commands as executables: `vhd-util` and `td-util` of this tree.
+"""The field's commands as executables: `vhd-util`, `td-util` and `cbt-util` of this tree.
 
 They start the interpreter and the package that wrote them, isolated (`-I`) and without site
 packages (`-S`): whatever the caller's environment says, and in a fraction of the usual time.
@@ -15,7 +15,7 @@ from pathlib import Path
 import srs
 from testbed.errors import ToolsRefused
 
-TOOLS = ("td-util", "vhd-util")
+TOOLS = ("cbt-util", "td-util", "vhd-util")
 _MARK = "# Written by `testbed tools`, which may replace it.\n"
 _LONGEST_SHEBANG = 127
 

@@ -1,4 +1,4 @@
-"""`vhd-util set`, `modify`, `resize`, `revert` and `update`."""
+"""`vhd-util set`, `modify`, `resize`, `revert`, `repair` and `update`."""
 
 from collections.abc import Callable
 from errno import EINVAL, ENOSYS
@@ -74,6 +74,12 @@ def resize(options: Options) -> int:
 def revert(options: Options) -> int:
     """Undo an interrupted journaled resize."""
     vhd.revert_journal(options["n"], options["j"])
+    return 0
+
+
+def repair(options: Options) -> int:
+    """Write both footers anew, from the one that speaks for the disk (``-b``: the backup)."""
+    vhd.repair(options["n"], backup="b" in options)
     return 0
 
 

@@ -1,9 +1,7 @@
 """`vhd-util check`: is this disk sound?"""
 
-import os
 from collections.abc import Iterator
 from errno import EINVAL
-from stat import S_ISBLK, S_ISREG
 
 from srs import vhd
 from srs.tools import dump
@@ -47,19 +45,12 @@ def _verdict(report: vhd.Report, *, quiet: bool) -> Iterator[str]:
             yield f"{report.path} is valid"
         return
     yield from map(str, report.findings)
-    if _can_be_read(report.path):
-        yield f"{report.path} appears invalid; dumping metadata"
-        with Backing(report.path) as backing:
-            yield from dump.headers(backing)
-
-
-def _can_be_read(path: str) -> bool:
-    """True for a readable file or block device; the rest may keep its reader waiting forever."""
     try:
-        mode = os.stat(path).st_mode
-    except OSError:
-        return False
-    return (S_ISREG(mode) or S_ISBLK(mode)) and os.access(path, os.R_OK)
+        with Backing(report.path) as backing:
+            yield f"{report.path} appears invalid; dumping metadata"
+            yield from dump.headers(backing)
+    except vhd.VHDError:
+        return  # The finding has said that it cannot be opened.
 
 
 def _usage(usage: vhd.Usage) -> str:

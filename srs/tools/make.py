@@ -18,13 +18,16 @@ def size_in_mib(options: Options, letter: str) -> int:
 
 
 def create(options: Options) -> int:
-    """Make a dynamic disk of ``-s`` MiB with room to grow to ``-S``."""
+    """Make a dynamic disk (``-r``: a fixed one) of ``-s`` MiB with room to grow to ``-S``."""
     name, size, most = options["n"], size_in_mib(options, "s"), size_in_mib(options, "S")
     if most and most < size:
         say("Error: <-S size> must be greater than <-s size>")
         return EINVAL
     try:
-        vhd.create(name, size, max_size=most)
+        if "r" in options:
+            vhd.create_fixed(name, size)
+        else:
+            vhd.create(name, size, max_size=most)
     except vhd.VHDError as error:
         complain(f"{name}: failed to create: {-error.errno}")
         return report(options, error)

@@ -1,4 +1,4 @@
-"""`vhd-util coalesce` and `copy`: moving data between disks."""
+"""`vhd-util coalesce`, `copy` and `fill`: moving data between disks."""
 
 import os
 import sys
@@ -7,6 +7,7 @@ from errno import EINVAL, EOPNOTSUPP
 from srs import vhd
 from srs.tools.frame import complain, put, say
 from srs.tools.options import Options, UsageError
+from srs.vhd.fill import allocate
 
 
 def coalesce(options: Options) -> int:
@@ -46,4 +47,19 @@ def copy(options: Options) -> int:
         say(f"error creating {new}: {-EINVAL}")
         return EINVAL
     vhd.copy(name, new)
+    return 0
+
+
+def fill(options: Options) -> int:
+    """Give a disk everything it has from its ancestors, or with ``-b`` just allocate blocks.
+
+    ``-b`` takes the absent blocks of the sectors from ``-f`` up to ``-t``, all by default, with
+    the bytes that file or device holds there. ``-B`` asks for their bitmaps, which are always
+    written.
+    """
+    if "b" in options:
+        last = options.number("t") if "t" in options else None
+        allocate(options["n"], options.number("f"), last)
+    else:
+        vhd.fill(options["n"])
     return 0

@@ -44,8 +44,8 @@ def _blocks(disk: Disk, first: int, count: int) -> Iterator[tuple[int, int | Non
 
 def _bitmap_at(image: Image, block: int) -> int | None:
     """The byte of the file where the bitmap of ``block`` lies, None if the block is not here."""
-    at = image.data_offset(block) - vhd.SECTOR
-    return None if at == UNUSED * vhd.SECTOR else at
+    sector = image.sector_of(block)
+    return None if sector is None else sector * vhd.SECTOR
 
 
 def headers(disk: Disk, _: int, __: int, number: Number) -> None:

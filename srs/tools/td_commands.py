@@ -26,7 +26,7 @@ def _as_vhd(options: Options, usage: str, *letters: str) -> Options:
 
 def create(options: Options) -> int:
     """Make a disk of so many MiB."""
-    return make.create(_as_vhd(options, "-n NAME -s MIB", "s", "n"))
+    return make.create(_as_vhd(options, "-n NAME -s MIB [-r]", "s", "n"))
 
 
 def snapshot(options: Options) -> int:

@@ -149,6 +149,11 @@ class Image:
             return 0
         return wanted & self._bitmap(block)
 
+    def sector_of(self, block: int) -> int | None:
+        """The sector of the block's bitmap in the file, None if the block is not here."""
+        sector = self._table[block]
+        return None if sector == UNUSED else sector
+
     def data_offset(self, block: int) -> int:
         """The byte in the file where the data of an allocated block begin."""
         return (self._table[block] + 1) * SECTOR

@@ -122,15 +122,32 @@ def scan(
         waiting = {path: raw for path, raw in parents.items() if path not in seen}
 
 
-def scan_volumes(volumes: Iterable[Volume], *, markers: bool = False) -> Iterator[Record]:
-    """A fast scan of volumes that need not be active; ``path`` and ``parent`` are their names."""
-    for volume in volumes:
-        try:
-            record, _ = _glance(_Window(volume), markers)
-        except VHDError as error:
-            yield ScanFailed(volume.name, _reason(error), error.errno)
-            continue
-        yield replace(record, parent=record.parent and volume_name(record.parent))
+def scan_volumes(
+    volumes: Iterable[Volume], *, parents: Iterable[Volume] = (), markers: bool = False
+) -> Iterator[Record]:
+    """A fast scan of volumes that need not be active; ``path`` and ``parent`` are their names.
+
+    ``parents`` are volumes, of which those follow, once, on which one of the others stands.
+    """
+    known = {volume.name: volume for volume in parents}
+    waiting = {volume.name: (volume, False) for volume in volumes}
+    while waiting:
+        above: dict[str, tuple[Volume, bool]] = {}
+        for volume, raw in waiting.values():
+            known.pop(volume.name, None)
+            window = _Window(volume)
+            try:
+                record, raw_parent = (
+                    (_raw_image(window), False) if raw else _glance(window, markers)
+                )
+            except VHDError as error:
+                yield ScanFailed(volume.name, _reason(error), error.errno)
+                continue
+            record = replace(record, parent=record.parent and volume_name(record.parent))
+            yield record
+            if record.parent in known:
+                above[record.parent] = known[record.parent], raw_parent
+        waiting = {name: found for name, found in above.items() if name in known}
 
 
 def volume_name(mapped: str) -> str:
@@ -233,10 +250,10 @@ def _record(
     )
 
 
-def _raw_image(backing: Backing) -> Scanned:
+def _raw_image(disk: _Readable) -> Scanned:
     """A raw parent: nobody uses it but its children, and it knows nothing of itself."""
-    size = backing.size()
-    return Scanned(backing.path, size, size, 1, None, FIXED, NULL_ID)
+    size = disk.size()
+    return Scanned(disk.path, size, size, 1, None, FIXED, NULL_ID)
 
 
 def _reason(error: VHDError) -> str:

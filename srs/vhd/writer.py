@@ -22,7 +22,7 @@ from srs.vhd import bitmap
 from srs.vhd.backing import Backing, Buffer, zeros
 from srs.vhd.errors import NoSpace, VHDError
 from srs.vhd.footers import FoundFooter, write_primary
-from srs.vhd.format import SECTOR, STRIDE_SECTORS, UNUSED, align_block
+from srs.vhd.format import BLOCK_SECTORS, SECTOR, STRIDE_SECTORS, UNUSED, align_block
 from srs.vhd.image import Image
 
 _UNFLUSHED_LIMIT = 4096
@@ -58,6 +58,10 @@ class ImageWriter(Image):
     def write_zeros(self, block: int, first: int, stop: int) -> None:
         """Write zeros into the sectors of ``block`` from ``first`` up to ``stop``."""
         self._write(block, first, stop, zeros((stop - first) * SECTOR))
+
+    def reserve(self, block: int) -> None:
+        """Allocate an absent block as one that holds all sectors, with the bytes found there."""
+        self._write(block, 0, BLOCK_SECTORS, [])
 
     def _write(self, block: int, first: int, stop: int, data: list[Buffer]) -> None:
         if self._failed:

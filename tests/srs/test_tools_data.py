@@ -3,47 +3,16 @@
 import os
 import re
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from toolbox import Done, Tool
 
 from srs import vhd
-from srs.tools import vhd_util
 from srs.vhd.rearrange import carry_out
 
 MIB = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """What a command did: exit status, and what it printed."""
-
-    status: int
-    raw: bytes
-    err: str
-
-    @property
-    def out(self) -> str:
-        return self.raw.decode()
-
-    @property
-    def lines(self) -> list[str]:
-        return self.out.splitlines()
-
-
-class Tool:
-    """Runs `vhd-util` in this process; words are anything with a text."""
-
-    def __init__(self, capture: pytest.CaptureFixture[bytes]) -> None:
-        self._capture = capture
-
-    def __call__(self, *words: object) -> Done:
-        self._capture.readouterr()
-        status = vhd_util.main([str(word) for word in words])
-        raw, err = self._capture.readouterr()
-        return Done(status, raw, err.decode())
 
 
 @pytest.fixture
@@ -393,16 +362,89 @@ def test_copy_refuses(tool: Tool) -> None:
     assert not os.path.exists("new.vhd")
 
 
+def test_fill(tool: Tool) -> None:
+    """All that was the parent's is the disk's own; nothing that is read changes."""
+    whole = "read", "-n", "leaf.vhd", "-r", 0, "-c", 40960
+    before = tool(*whole).raw
+    assert tool("fill", "-n", "leaf.vhd") == Done(0, b"", "")
+    assert tool("query", "-n", "leaf.vhd", "-a").out == "10\n"
+    assert tool("read", "-n", "leaf.vhd", "-e", 0, "-c", 40960).out == "0 40960\n"
+    assert tool("check", "-n", "leaf.vhd").out == "leaf.vhd is valid\n"
+    assert tool(*whole).raw == before
+
+
+def test_allocate(tool: Tool) -> None:
+    """Blocks 1 to 3 of the base, of which 2 was there, and keeps what it holds; with a footer."""
+    assert tool("fill", "-n", "base.vhd", "-b", "-f", 4096, "-t", 12289) == Done(0, b"", "")
+    assert tool("read", "-n", "base.vhd", "-B").raw == b"\x70\x00"
+    assert tool("read", "-n", "base.vhd", "-e", 0, "-c", 40960).out == "4096 12288\n"
+    raw = Path("base.vhd").read_bytes()
+    assert raw[:512] == raw[-512:]
+    assert tool("check", "-n", "base.vhd", "-b").out == "base.vhd is valid\n"
+    content = bytes(4 * MIB) + b"b" * 2 * MIB + bytes(14 * MIB)
+    assert tool("read", "-n", "base.vhd", "-r", 0, "-c", 40960).raw == content
+    assert tool("fill", "-n", "base.vhd", "-bB").status == 0
+    assert tool("query", "-n", "base.vhd", "-a").out == "10\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "status"),
+    [
+        ("leaf.vhd", ("-b",), 22),
+        ("base.vhd", ("-b", "-t", "40961"), 34),
+        ("base.vhd", ("-b", "-f", "2", "-t", "1"), 34),
+        ("base.vhd", ("-b", "-f", "x"), 22),
+        ("gone.vhd", (), 2),
+    ],
+)
+def test_fill_refuses(tool: Tool, name: str, words: tuple[str, ...], status: int) -> None:
+    """A block that is just allocated hides the parent's data."""
+    before = [Path(disk).read_bytes() for disk in ("base.vhd", "leaf.vhd")]
+    assert tool("fill", "-n", name, *words).status == status
+    assert [Path(disk).read_bytes() for disk in ("base.vhd", "leaf.vhd")] == before
+
+
+def test_repair(tool: Tool) -> None:
+    """After a crash in the middle of appending a block there is no footer at the end."""
+    sound = Path("leaf.vhd").read_bytes()
+    Path("leaf.vhd").write_bytes(sound[:-512] + b"new block" * 1000)
+    assert tool("check", "-n", "leaf.vhd").status == 22
+    assert tool("check", "-n", "leaf.vhd", "-i").status == 0
+    assert tool("repair", "-n", "leaf.vhd") == Done(0, b"", "")
+    assert Path("leaf.vhd").read_bytes() == sound
+    assert tool("check", "-n", "leaf.vhd").status == 0
+
+
+def test_repair_by_the_backup(tool: Tool) -> None:
+    tool("set", "-n", "leaf.vhd", "-f", "hidden", "-v", 1)
+    with open("leaf.vhd", "r+b") as file:
+        file.seek(-512, os.SEEK_END)
+        primary = bytearray(file.read())
+        primary[85], primary[64:68] = 0, bytes(4)
+        primary[64:68] = (~sum(primary) & 0xFFFFFFFF).to_bytes(4, "big")
+        file.seek(-512, os.SEEK_END)
+        file.write(primary)
+    assert tool("query", "-n", "leaf.vhd", "-f").out == "hidden: 0\n"
+    assert tool("repair", "-n", "leaf.vhd", "-b").status == 0
+    assert tool("query", "-n", "leaf.vhd", "-f").out == "hidden: 1\n"
+
+
+def test_repair_without_any_footer(tool: Tool) -> None:
+    Path("leaf.vhd").write_bytes(bytes(8192))
+    done = tool("repair", "-n", "leaf.vhd")
+    assert (done.status, done.out) == (22, "error opening leaf.vhd: -22\n")
+
+
+def test_update_has_nothing_to_do(tool: Tool) -> None:
+    before = Path("leaf.vhd").read_bytes()
+    assert tool("update", "-n", "leaf.vhd") == Done(0, b"", "")
+    assert Path("leaf.vhd").read_bytes() == before
+    assert tool("update", "-n", "gone.vhd").status == 2
+
+
 def test_fixed_disk(tool: Tool) -> None:
-    """Two megabytes of data and a footer, which has no other structure to talk about."""
-    raw = bytearray(Path("base.vhd").read_bytes()[-512:])
-    raw[60:64] = (2).to_bytes(4, "big")
-    raw[16:24] = b"\xff" * 8
-    raw[48:56] = (2 * MIB).to_bytes(8, "big")
-    raw[56:60] = (60).to_bytes(2, "big") + b"\x04\x11"
-    raw[64:68] = bytes(4)
-    raw[64:68] = (~sum(raw) & 0xFFFFFFFF).to_bytes(4, "big")
-    Path("fixed.vhd").write_bytes(bytes(2 * MIB) + raw)
+    """Data and a footer; there is no other structure to talk about."""
+    assert tool("create", "-n", "fixed.vhd", "-s", 1, "-r") == Done(0, b"", "")
     done = tool("query", "-n", "fixed.vhd", "-vspfdaS")
     assert done.status == 22
     assert done.lines == [

@@ -5,6 +5,7 @@ They look at nothing but stdout and exit status, as drivers do.
 
 import os
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -53,6 +54,82 @@ def write(path: Path, offset: int, data: bytes) -> None:
 def content(path: Path) -> bytes:
     with vhd.open_chain(path) as disk:
         return disk.read(0, disk.size)
+
+
+def test_file_driver(tmp_path: Path, run: Callable[..., str]) -> None:
+    """Create, snapshot, resize, scan, delete the snapshot's child, coalesce, scan."""
+    a, base = tmp_path / "a.vhd", tmp_path / "base.vhd"
+    run("td-util", "create", "vhd", 19, a)
+    assert run("td-util", "query", "vhd", "-vpf", a).splitlines() == [
+        "20",
+        f"{a} has no parent",
+        "hidden: 0",
+    ]
+    model = bytearray(20 * MIB)
+    model[MIB : 5 * MIB] = random.Random(1).randbytes(4 * MIB)
+    write(a, 0, bytes(model))
+
+    # Snapshot: the disk becomes the base copy, two children take its place.
+    assert run("vhd-util", "query", "-d", "-n", a) == "chain depth: 1\n"
+    os.link(a, base)
+    run("td-util", "snapshot", "vhd", "a.vhd.new", "base.vhd")
+    os.rename(f"{a}.new", a)
+    run("td-util", "snapshot", "vhd", "s.vhd", "base.vhd")
+    run("vhd-util", "set", "-n", base, "-f", "hidden", "-v", 1)
+    for child in (a, tmp_path / "s.vhd"):
+        assert run("td-util", "query", "vhd", "-p", child) == f"{base}\n"
+    assert run("td-util", "query", "vhd", "-vpf", base).splitlines()[2].split()[1] == "1"
+
+    # The disk grows; its table has no room for that.
+    run("vhd-util", "resize", "-s", 3000, "-n", a, "-j", tmp_path / ".journal-a")
+    assert not (tmp_path / ".journal-a").exists()
+    assert run("td-util", "query", "vhd", "-v", a) == "3000\n"
+    model += bytes(2980 * MIB)
+    write(a, 20 * MIB - 512, b"n" * 1024)
+    model[20 * MIB - 512 : 20 * MIB + 512] = b"n" * 1024
+
+    # A scan, as one line for each disk; then what the lines are looked at for.
+    names = {}
+    for line in run("vhd-util", "scan", "-f", "-m", tmp_path / "*.vhd").splitlines():
+        fields = dict(re.findall(r"(\S+?)=(\S+)", line))
+        assert "scan-error" not in fields
+        names[fields["vhd"]] = fields
+    assert {name: fields["parent"] for name, fields in names.items()} == {
+        "a.vhd": "base.vhd",
+        "s.vhd": "base.vhd",
+        "base.vhd": "none",
+    }
+    assert {name: fields["hidden"] for name, fields in names.items()} == {
+        "a.vhd": "0",
+        "s.vhd": "0",
+        "base.vhd": "1",
+    }
+    assert names["a.vhd"]["capacity"] == str(3000 * MIB)
+    assert names["a.vhd"]["size"] == str(a.stat().st_size)
+    assert run("vhd-util", "key", "-p", "-n", a) == "none\n"
+
+    # The snapshot goes. A second one, then the middle of the chain is coalesced into the base.
+    (tmp_path / "s.vhd").unlink()
+    middle = tmp_path / "middle.vhd"
+    os.link(a, middle)
+    run("td-util", "snapshot", "vhd", "a.vhd.new", "middle.vhd")
+    os.rename(f"{a}.new", a)
+    run("vhd-util", "set", "-n", middle, "-f", "hidden", "-v", 1)
+    assert run("vhd-util", "check", "-n", middle) == f"{middle} is valid\n"
+    assert run("vhd-util", "check", "-B", "-n", base) == f"{base} is valid\n"
+    assert run("vhd-util", "query", "-n", base, "-v") == "20\n"
+    run("vhd-util", "coalesce", "-n", middle, status=34)
+    run("vhd-util", "resize", "-s", 3000, "-n", base, "-j", tmp_path / ".journal-base")
+    merged = run("vhd-util", "coalesce", "--debug", "-n", middle)
+    assert re.fullmatch(r"Coalesced (\d+) sectors", merged)
+    assert run("vhd-util", "check", "-B", "-n", base) == f"{base} is valid\n"
+    run("vhd-util", "modify", "-n", a, "-p", base)
+    middle.unlink()
+    physical = str(a.stat().st_size)
+    lines = ["3000", physical, str(base), "hidden: 0", "chain depth: 2"]
+    assert run("vhd-util", "query", "-n", a, "-vsfpd").splitlines() == lines
+    assert run("vhd-util", "check", "-p", "-n", a).count(" is valid\n") == 2
+    assert content(a) == model
 
 
 def test_file_driver_when_nothing_was_written(tmp_path: Path, run: Callable[..., str]) -> None:

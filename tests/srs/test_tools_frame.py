@@ -8,12 +8,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from srs import vhd
-from srs.tools import td_util, vhd_util
+from srs.tools import cbt_util, td_util, vhd_util
 from srs.tools.frame import Command
 from srs.tools.options import Options, UsageError
 
-MAINS = {"vhd-util": vhd_util.main, "td-util": td_util.main}
-TABLES = {"vhd-util": vhd_util.COMMANDS, "td-util": td_util.COMMANDS}
+MAINS = {"vhd-util": vhd_util.main, "td-util": td_util.main, "cbt-util": cbt_util.main}
+TABLES = {"vhd-util": vhd_util.COMMANDS, "td-util": td_util.COMMANDS, "cbt-util": cbt_util.COMMANDS}
 ALL = [(program, name) for program, table in TABLES.items() for name in table]
 USAGE = "-n NAME -s MIB [-S MIB] {-j JOURNAL | -f} [-abc]"
 
@@ -142,7 +142,7 @@ def somewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
 NAMES = ["base.vhd", "leaf.vhd", "new.vhd", "raw", "text.vhd", "empty.vhd", "sub", "no/such", "."]
 NUMBERS = ["0", "1", "2", "4", "512", "4194304", str(2**63), str(10**30), "-1", "x", ""]
 OTHERS = ["vhd", "aio", "hidden", "marker", "*", "*.vhd", "{base,leaf}.vhd", "[", "none", "--", "ä"]
-LETTERS = "abcdefhijklmnopqrstuvxzBCEHIMNRS?-"
+LETTERS = "abcdefhijkmnopqrstuvxzBCEHIMNRS?-"  # no l: it has LVM read all devices
 WORDS = st.one_of(
     st.sampled_from(NAMES + NUMBERS + OTHERS),
     st.lists(st.sampled_from(LETTERS), min_size=1, max_size=4).map(lambda x: "-" + "".join(x)),

@@ -2,45 +2,19 @@
 
 import hashlib
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from toolbox import Done, Tool
 
 from srs import vhd
-from srs.tools import vhd_util
 
 MIB = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
-    """What a command did: exit status, and what it printed."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def lines(self) -> list[str]:
-        return self.out.splitlines()
-
-
-class Tool:
-    """Runs `vhd-util` in this process; words are anything with a text."""
-
-    def __init__(self, capture: pytest.CaptureFixture[str]) -> None:
-        self._capture = capture
-
-    def __call__(self, *words: object) -> Done:
-        self._capture.readouterr()
-        status = vhd_util.main([str(word) for word in words])
-        return Done(status, *self._capture.readouterr())
-
-
 @pytest.fixture
-def tool(capsys: pytest.CaptureFixture[str]) -> Tool:
-    return Tool(capsys)
+def tool(capsysbinary: pytest.CaptureFixture[bytes]) -> Tool:
+    return Tool(capsysbinary)
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +42,7 @@ def chain(tool: Tool) -> None:
 )
 def test_create_is_silent_and_rounds_up(tool: Tool, mib: int, size: int) -> None:
     done = tool("create", "-n", "a.vhd", "-s", mib)
-    assert done == Done(0, "", "")
+    assert done == Done(0, b"", "")
     assert vhd.query("a.vhd").size == size
     assert tool("query", "-n", "a.vhd", "-v").out == f"{size // MIB}\n"
 
