@@ -40,7 +40,6 @@ NETWORK: Final = Class(
         server("assigned_ips", MapOf(Ref("VIF"), Basic.STRING)),
         static("purpose", SetOf(NETWORK_PURPOSE), (), generated_setter=True),
     ),
-    constructed=True,
 )
 
 VIF: Final = Class(
@@ -74,7 +73,6 @@ VIF: Final = Class(
         server("ipv6_gateway", Basic.STRING),
         static("trunks", SetOf(Basic.INT), ()),
     ),
-    constructed=True,
 )
 
 PIF: Final = Class(

@@ -12,6 +12,7 @@ from xapi import (
     generated,
     host,
     messages,
+    network,
     pbd,
     revert,
     session,
@@ -40,7 +41,7 @@ _log = logging.getLogger(__name__)
 _ASYNC = "Async."
 
 _WRITTEN_BY_HAND = (
-    *(session, event, task, messages, host, sm, sr, pbd),
+    *(session, event, task, messages, host, network, sm, sr, pbd),
     *(vdi, vdi_cbt, vdi_copy, vdi_db, revert, vbd),
     *(vm, vm_power, vm_revert, vm_settings, vm_snapshot),
 )

@@ -65,6 +65,7 @@ CODES: dict[str, Code] = {
     "INVALID_DEVICE": Code("That is no device number.", ("device",)),
     "INVALID_VALUE": Code("The value is not valid here.", ("field", "value")),
     "LOCATION_NOT_UNIQUE": Code("The SR has a VDI at that location already.", ("SR", "location")),
+    "MAC_INVALID": Code("That is no MAC address.", ("MAC",)),
     "MAP_DUPLICATE_KEY": Code(
         "The map has that key already.",
         ("type", "param_name", "uuid", "key"),
@@ -75,6 +76,10 @@ CODES: dict[str, Code] = {
     "MESSAGE_METHOD_UNKNOWN": Code("There is no such message.", ("method",)),
     "MESSAGE_PARAMETER_COUNT_MISMATCH": Code(
         "The message takes another number of parameters.", ("method", "expected", "received")
+    ),
+    "NETWORK_CONTAINS_PIF": Code("The network is that of a physical interface.", ("pifs",)),
+    "NETWORK_CONTAINS_VIF": Code(
+        "VMs are connected with the network.", ("vifs",), "Unplug the VIFs first."
     ),
     "NOT_SUPPORTED_DURING_UPGRADE": Code(
         "The pool's hosts are being upgraded.", (), "Finish the upgrade of all hosts first."

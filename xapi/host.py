@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping
+from importlib.metadata import version
 
 from xapi import vm_power
 from xapi.database import Database
@@ -54,9 +56,22 @@ def _create_host(db: Database, hostname: str) -> str:
         API_version_minor=_API_VERSION[1],
         API_version_vendor="XenSource",
         enabled=True,
-        software_version={"product_brand": "sr-testbed", "hostname": hostname},
+        software_version=_software_version(hostname),
         metrics=metrics,
     )
+
+
+def _software_version(hostname: str) -> dict[str, str]:
+    api = ".".join(map(str, _API_VERSION))
+    return {
+        "product_brand": "sr-testbed",
+        "product_version": version("sr-testbed"),
+        "build_number": "0",
+        "date": now().date().isoformat(),
+        "hostname": hostname,
+        "linux": platform.release(),
+        "xapi": api,
+    }
 
 
 def _create_dom0(db: Database, host: str, hostname: str) -> str:
@@ -150,9 +165,21 @@ def call_plugin(call: Call, host: str, plugin: str, fn: str, args: Mapping[str, 
     return call.xapi.plugins[plugin](fn, args)
 
 
+def _enable(call: Call, host: str) -> str:
+    call.xapi.db.put("host", host, enabled=True)
+    return ""
+
+
+def _disable(call: Call, host: str) -> str:
+    call.xapi.db.put("host", host, enabled=False)
+    return ""
+
+
 _HOST = Param("host", Ref("host"))
 
 MESSAGES = (
+    Message("host.enable", _enable, (_HOST,)),
+    Message("host.disable", _disable, (_HOST,)),
     Message(
         "host.call_plugin",
         call_plugin,

@@ -105,9 +105,9 @@ def test_messages_without_an_asynchronous_form(rig: Rig, method: str) -> None:
 
 
 def test_generated_constructors_have_one(rig: Rig) -> None:
-    task = until_ended(rig, rig.api.Async.network.create({"name_label": "made"}))
-    [network] = rig.api.network.get_by_name_label("made")
-    assert task["result"] == f"<value>{network}</value>"
+    task = until_ended(rig, rig.api.Async.secret.create({"value": "made"}))
+    [secret] = rig.api.secret.get_all()
+    assert task["result"] == f"<value>{secret}</value>"
 
 
 # -- cancel and destroy
