@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
 
+from testbed import dom0
 from testbed.devices.disk import Disk, create_file
 from testbed.errors import DeviceRefused, GuestFault, KernelDied
 from testbed.inventory import Inventory, load, save
@@ -122,6 +123,7 @@ class Host:
             password=PASSWORD,
             uuid_source=None if self._seed is None else seeded_uuids(self._seed),
             state=None if self._directory is None else self.state_directory / "xapi.db",
+            plugins={"testbed": lambda fn, args: dom0.plugin(self.kernel, fn, args)},
         )
         xapi.start()
         return xapi

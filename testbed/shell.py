@@ -44,7 +44,8 @@ def converse(kernel: Kernel, argv: Sequence[str]) -> int:
 
     keyboard = sys.stdin.fileno()
     stream = kernel.open_shell(argv, (size.lines, size.columns), receive)
-    with selectors.DefaultSelector() as selector, _raw(keyboard):
+    # Not epoll: it refuses files, and input may come from one.
+    with selectors.PollSelector() as selector, _raw(keyboard):
         selector.register(keyboard, selectors.EVENT_READ)
         selector.register(wake_read, selectors.EVENT_READ)
         while True:

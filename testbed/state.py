@@ -2,7 +2,8 @@
 
     <base>/                     $SR_TESTBED_STATE, or sr-testbed-<uid> in the temporary directory
         <name>-<random>/        one per host: disks, sockets, the kernel's own files
-            lock                held (flock) by the process that owns the directory
+            lock                held (flock) by the process that owns the directory, and by
+                                the guard of its kernel
     /dev/shm/sr-testbed-<uid>/  the same, for the kernel's memory
 
 A process that was killed cannot clean up. The next one does: a directory whose lock is free
@@ -14,6 +15,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +25,8 @@ _MEMORY = Path("/dev/shm")
 
 #: The path of a socket may have 107 bytes, and /uml/g/mconsole comes after ours.
 _LONGEST = 90
+#: Seconds to wait for a directory that is in use.
+_PATIENCE = 3
 
 
 def base() -> Path:
@@ -53,6 +57,11 @@ class StateDirectory:
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self.keep = False
+
+    @property
+    def lock(self) -> int:
+        """The descriptor whose lock says that the directory is in use."""
+        return self._lock
 
     def close(self) -> None:
         """Remove the directory, unless it is kept. Closing twice is fine."""
@@ -91,10 +100,7 @@ class LastingDirectory(StateDirectory):
             raise DeviceRefused(f"cannot keep a host in {path}: {error.strerror}") from error
         try:
             _check_name(self.path)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._lock)
-            raise DeviceRefused(f"another host uses {path}", hint="end it first") from None
+            _lock_soon(self._lock, path)
         except DeviceRefused:
             os.close(self._lock)
             raise
@@ -113,6 +119,18 @@ class LastingDirectory(StateDirectory):
         shutil.rmtree(self.path / "uml", ignore_errors=True)
         for name in ("init.py", "xapi.sock"):
             (self.path / name).unlink(missing_ok=True)
+
+
+def _lock_soon(fd: int, path: Path) -> None:
+    """Take the lock. The kernel of a host that was killed has it a moment longer than the host."""
+    for _ in range(_PATIENCE * 10):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.1)
+        else:
+            return
+    raise DeviceRefused(f"another host uses {path}", hint="end it first")
 
 
 def _check_name(path: Path) -> None:

@@ -1,11 +1,12 @@
 """A guard per kernel: starts it, and makes sure that nothing of it outlives its owner.
 
-    python -I -S guard.py SOCKET [DIRECTORY...] -- PROGRAM ARGUMENT...
+    python -I -S guard.py SOCKET LOCK [DIRECTORY...] -- PROGRAM ARGUMENT...
 
 Run as a script. SOCKET is an inherited descriptor; the owner holds the other end, and its
 closing, for whatever reason, is the order to kill. The guard says two lines on it: the
 kernel's process id once it runs, and its exit status (negative: a signal) once everything is
-gone.
+gone. LOCK is the descriptor of the state directory's lock: the guard shares it to its end, so
+that nobody takes the directory over while a kernel still writes to the disks in it.
 
 Why a process of its own: a User-Mode Linux guest has children that it traces without
 EXITKILL, so when only its main process dies they run on, natively, on this machine; and a
@@ -199,15 +200,16 @@ def _bury(pid: int) -> int:
 def main(arguments: list[str]) -> None:
     """See the module's text."""
     split = arguments.index("--")
-    owner = socket.socket(fileno=int(arguments[0]))
+    owner, lock = socket.socket(fileno=int(arguments[0])), int(arguments[1])
     owner.set_inheritable(False)
+    os.set_inheritable(lock, False)
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     # Ctrl-C and friends are for the owner: it closes the socket when it is done.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     cpu = settle_on_one_cpu()
-    pid = _start(owner, arguments[1:split], arguments[split + 1 :])
-    _let_go({owner.fileno(), cpu.fileno() if cpu else owner.fileno()})
+    pid = _start(owner, arguments[2:split], arguments[split + 1 :])
+    _let_go({owner.fileno(), lock, cpu.fileno() if cpu else lock})
     poll = select.poll()
     poll.register(owner, select.POLLIN)
     poll.register(os.pidfd_open(pid), select.POLLIN)

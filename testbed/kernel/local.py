@@ -108,6 +108,7 @@ class LocalKernel(Kernel):
         python = str(guestconfig.interpreter())
         self._process = KernelProcess(
             [python, "-I", "-S", str(script)],
+            lock=self.state.lock,
             writable=[],
             pass_fds=[theirs.fileno()],
             output=self._console.write_end,

@@ -19,6 +19,7 @@ class KernelProcess:
 
     Args:
         argv: program and arguments.
+        lock: descriptor that the guard keeps open for as long as anything of it runs.
         writable: directories that it may write; empty for no fence at all.
         pass_fds: descriptors that the program inherits under the same numbers.
         output: descriptor for stdout and stderr.
@@ -32,6 +33,7 @@ class KernelProcess:
         self,
         argv: Sequence[str],
         *,
+        lock: int,
         writable: Sequence[Path],
         pass_fds: Sequence[int],
         output: int,
@@ -42,7 +44,8 @@ class KernelProcess:
         with theirs:
             self._guard = subprocess.Popen(
                 [
-                    *(str(interpreter()), "-I", "-S", str(_GUARD), str(theirs.fileno())),
+                    *(str(interpreter()), "-I", "-S", str(_GUARD)),
+                    *(str(theirs.fileno()), str(lock)),
                     *(str(directory) for directory in writable),
                     "--",
                     *argv,
@@ -50,7 +53,7 @@ class KernelProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                pass_fds=(theirs.fileno(), *pass_fds),
+                pass_fds=(theirs.fileno(), lock, *pass_fds),
                 env=environment,
                 start_new_session=True,
             )

@@ -105,6 +105,7 @@ class UmlKernel(Kernel):
         try:
             self._process = KernelProcess(
                 self._command_line(memfd, inside_0, inside_1),
+                lock=self.state.lock,
                 writable=[self.state.path, self._memory_state.path],
                 pass_fds=inherited,
                 output=self._console.write_end,
