@@ -411,9 +411,9 @@ def test_cuts(places: list[tuple[int, int, int]], target: int, flat: bool, seed:
         for number, (block, first, count) in enumerate(places):
             data = bytes([number + 1]) * 512 * min(count, 4096 - first)
             write(path, (block * BLOCK + first * 512, data))
-        old = state(path)
         if flat:
             leave_a_journal(path, journal)
+        old = state(path)
         with taping(path, journal) as tape:
             vhd.resize(path, target, journal=journal)
         new = state(path)
@@ -426,11 +426,12 @@ def test_cuts(places: list[tuple[int, int, int]], target: int, flat: bool, seed:
 
 
 def leave_a_journal(path: Path, journal: Path) -> None:
-    """Let a resize be cut when its journal is whole and the disk untouched; change the disk."""
+    """Let a resize be cut when its journal is whole and the disk untouched; then write to it."""
+    write(path, (0, b"old" + bytes(BLOCK - 3)))
     with taping(path, journal) as tape:
-        vhd.resize(path, 16 * MIB, journal=journal)
+        vhd.resize(path, 40 * GIB, journal=journal)
     tape.cut([event.path for event in tape.events].index(str(path)), random.Random(1))
-    vhd.set_hidden(path, True)
+    write(path, (0, b"new" * (BLOCK // 3) + b"!!"))
 
 
 def check_journal(path: Path) -> None:
