@@ -411,8 +411,6 @@ def test_cuts(places: list[tuple[int, int, int]], target: int, flat: bool, seed:
         for number, (block, first, count) in enumerate(places):
             data = bytes([number + 1]) * 512 * min(count, 4096 - first)
             write(path, (block * BLOCK + first * 512, data))
-        if flat:
-            leave_a_journal(path, journal)
         old = state(path)
         with taping(path, journal) as tape:
             vhd.resize(path, target, journal=journal)
@@ -425,13 +423,24 @@ def test_cuts(places: list[tuple[int, int, int]], target: int, flat: bool, seed:
             assert found == new if at == len(tape) else found in (old, new)
 
 
-def leave_a_journal(path: Path, journal: Path) -> None:
-    """Let a resize be cut when its journal is whole and the disk untouched; then write to it."""
-    write(path, (0, b"old" + bytes(BLOCK - 3)))
-    with taping(path, journal) as tape:
-        vhd.resize(path, 40 * GIB, journal=journal)
-    tape.cut([event.path for event in tape.events].index(str(path)), random.Random(1))
-    write(path, (0, b"new" * (BLOCK // 3) + b"!!"))
+def test_a_device_with_an_older_journal(tmp_path: Path) -> None:
+    """No cut makes a journal of its header and some of the new entries."""
+    path, journal, chance = tmp_path / "disk", tmp_path / "journal", random.Random(1)
+    for file in (path, journal):
+        file.write_bytes(bytes(8 * MIB))
+    with device():
+        vhd.create(path, 4 * MIB)
+        for value in (b"old!", b"new!"):
+            write(path, (0, value * (BLOCK // 4)))
+            with taping(path, journal) as tape:
+                vhd.resize(path, 40 * GIB, journal=journal)
+            touched = [event.path for event in tape.events].index(str(path))
+            tape.cut(touched, chance)
+            check_journal(journal)
+        for at in range(touched):
+            for _ in range(3):
+                tape.cut(at, chance)
+                check_journal(journal)
 
 
 def check_journal(path: Path) -> None:
