@@ -12,6 +12,7 @@ The SR's directory is `/run/sr-mount/<SR uuid>`, a bind mount of `location`. In 
     <uuid>.raw      a raw disk
     <name>.new      being written; renamed into place when it is whole
     clone_<uuid>    journal of a split, see srs.filestore
+    .journal-<uuid> undo journal of a resize
 """
 
 import os

@@ -19,9 +19,13 @@ rename(2) drops the old image in it. Splitting a disk D into base B and leaves t
 
 Until step 4 recovery removes B and the leaves; after it, it hides B. B cannot be hidden
 earlier: it shares its footer with D.
+
+Images have block tables for their size. Growing one may have to move blocks; until that is
+done a file `.journal-<uuid>` can undo it.
 """
 
 import os
+from contextlib import suppress
 from typing import Final
 
 from srs import vhd
@@ -33,8 +37,8 @@ from srs.vdi import Disk, uuid_in
 _NEW: Final = ".new"
 _SPLIT: Final = "clone"
 _NO_TWIN: Final = "-"
-#: Virtual size that new images have tables for, so that resizing only rewrites the footers.
-TABLE_SIZE: Final = 2 << 40
+#: Names of the undo journals of resizes begin so.
+_RESIZE: Final = ".journal-"
 
 
 class FileStore:
@@ -130,17 +134,14 @@ class FileStore:
         name = f"{uuid}.vhd"
         try:
             if like.parent:
-                self._link(self.path(name + _NEW), self.path_of(like))
+                vhd.snapshot(self.path(name + _NEW), self.path_of(like))
             else:
-                vhd.create(self.path(name + _NEW), like.size, max_size=TABLE_SIZE)
+                vhd.create(self.path(name + _NEW), like.size)
             self._commit(name)
         except BaseException:
             self._remove(name + _NEW)
             raise
         return self.disk(uuid)
-
-    def _link(self, child: str, parent: str) -> None:
-        vhd.snapshot(child, parent, max_size=TABLE_SIZE)
 
     def _commit(self, name: str) -> None:
         """Put a new file in its place: it is whole, then it is there, then that is durable."""
@@ -164,11 +165,11 @@ class FileStore:
         fsync_directory(self._directory)
 
     def grow(self, disk: Disk, size: int) -> Disk:
-        """Make an image larger."""
+        """Make an image larger; after a crash in the middle :meth:`recover` undoes it."""
         if disk.raw:
             raise Unimplemented("raw disks in files do not grow")
         try:
-            vhd.resize(self._vhd(disk.uuid), size)
+            vhd.resize(self._vhd(disk.uuid), size, journal=self.path(_RESIZE + disk.uuid))
         except vhd.VHDError as error:
             raise VDISize(str(error)) from error
         return self.disk(disk.uuid)
@@ -179,9 +180,9 @@ class FileStore:
         try:
             os.link(self._vhd(disk.uuid), self._vhd(base))
             if twin:
-                self._link(self._vhd(twin) + _NEW, self._vhd(base))
+                vhd.snapshot(self._vhd(twin) + _NEW, self._vhd(base))
                 self._commit(f"{twin}.vhd")
-            self._link(self._vhd(disk.uuid) + _NEW, self._vhd(base))
+            vhd.snapshot(self._vhd(disk.uuid) + _NEW, self._vhd(base))
             self._commit(f"{disk.uuid}.vhd")  # the commit point
         finally:
             self._settle(disk.uuid, base, twin)
@@ -209,4 +210,10 @@ class FileStore:
         for name in os.listdir(self._directory):
             if name.endswith(_NEW):
                 self._remove(name)
+            elif name.startswith(_RESIZE):
+                uuid = name.removeprefix(_RESIZE)
+                # An image that cannot be brought back is poisoned, and says so to its users.
+                with suppress(vhd.VHDError):
+                    vhd.revert_journal(self._vhd(uuid), self.path(name))
+                touched.append(uuid)
         return touched

@@ -1,8 +1,10 @@
 """Images in a directory: what each change does, and what a crash at any step of it leaves."""
 
+import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -107,23 +109,26 @@ def test_what_is_not_there_and_what_is_no_image(store: FileStore, tmp_path: Path
 
 # -- crashes: a child process that ends at the n-th change of the directory
 
-_CHANGES = ((os, "rename"), (os, "link"), (os, "unlink"), (os, "fsync"))
-_IMAGES = ((vhd, "create"), (vhd, "snapshot"), (vhd, "set_hidden"))
+Changes = Sequence[tuple[ModuleType, str]]
+
+_NAMES: Changes = ((os, "rename"), (os, "link"), (os, "unlink"), (os, "fsync"))
+_CHANGES: Changes = (*_NAMES, (vhd, "create"), (vhd, "snapshot"), (vhd, "set_hidden"))
+_WRITES: Changes = (*_NAMES, (os, "pwritev"), (os, "ftruncate"), (os, "fdatasync"))
 
 
-def dies_at(step: int, action: Callable[[], object]) -> bool:
+def dies_at(step: int, action: Callable[[], object], changes: Changes = _CHANGES) -> bool:
     """Run the action in a child that ends before its `step`-th change; False if it got through."""
     child = os.fork()
     if child == 0:
         try:
-            _arm(step)
+            _arm(step, changes)
             action()
         finally:
             os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
 
 
-def _arm(step: int) -> None:
+def _arm(step: int, changes: Changes) -> None:
     left = step
 
     def counted(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -136,7 +141,7 @@ def _arm(step: int) -> None:
 
         return call
 
-    for module, name in (*_CHANGES, *_IMAGES):
+    for module, name in changes:
         setattr(module, name, counted(getattr(module, name)))
 
 
@@ -179,11 +184,39 @@ def test_a_crash_in_a_revert_that_splits(store: FileStore, tmp_path: Path, step:
     check_after_crash(tmp_path, {T: {b"new!", b"own!"}, S: {b"own!"}})
 
 
+@pytest.mark.parametrize("step", range(60))
+def test_a_crash_in_a_resize(store: FileStore, tmp_path: Path, step: int) -> None:
+    """The tables of 8 GiB do not fit in front of the first block."""
+    dies_at(step, lambda: store.grow(store.disk(T), 8 << 30), _WRITES)
+    FileStore(str(tmp_path)).recover()
+    assert store.disk(T).size in (SIZE, 8 << 30)
+    check_after_crash(tmp_path, {T: {b"new!"}, S: {b"old!"}})
+
+
+def test_a_disk_that_a_resize_lost(store: FileStore, tmp_path: Path) -> None:
+    """Without a usable journal it is poisoned; the others are not bothered."""
+    steps = itertools.count()
+    while dies_at(next(steps), lambda: store.grow(store.disk(T), 8 << 30), _WRITES):
+        try:
+            store.disk(T)
+        except VDIUnavailable:
+            break
+        store.recover()
+    (tmp_path / f".journal-{T}").write_bytes(b"torn")
+    assert store.recover() == [T]
+    with pytest.raises(VDIUnavailable, match="resize"):
+        store.disk(T)
+    assert store.disk(S).size == SIZE
+
+
 def test_the_crashes_reach_the_end(store: FileStore) -> None:
     """The ranges above cover every step: the last one is never reached."""
     assert dies_at(3, lambda: store.put_leaf(T, store.disk(S)))
     assert not dies_at(19, lambda: store.put_leaf(T, store.disk(S)))
     assert not dies_at(29, lambda: store.insert_base(store.disk(T), N, T.replace("a", "e")))
+    assert dies_at(20, lambda: store.grow(store.disk(S), 8 << 30), _WRITES)
+    store.recover()
+    assert not dies_at(59, lambda: store.grow(store.disk(S), 8 << 30), _WRITES)
 
 
 def test_a_failure_in_the_middle_is_undone(
