@@ -389,7 +389,7 @@ def state(path: Path) -> State:
     return vhd.query(path).size, content(path, min(vhd.query(path).size, 12 * MIB))
 
 
-@settings(max_examples=15, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
+@settings(max_examples=10, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
 @given(
     places=Places,
     target=st.sampled_from([2 * MIB, 6 * MIB, 8 * MIB, 14 * MIB, 40 * GIB, 1500 * GIB]),
@@ -416,7 +416,7 @@ def test_cuts(places: list[tuple[int, int, int]], target: int, flat: bool, seed:
             vhd.resize(path, target, journal=journal)
         new = state(path)
         assert new[0] == target
-        for at in sorted({*chance.sample(range(len(tape) + 1), min(12, len(tape))), len(tape)}):
+        for at in sorted({*chance.sample(range(len(tape) + 1), min(8, len(tape))), len(tape)}):
             tape.cut(at, chance)
             check_journal(journal)
             found = verify(path, journal, old, new, chance)
