@@ -18,6 +18,7 @@ from xapi import (
     session,
     sm,
     sr,
+    sr_info,
     task,
     vbd,
     vdi,
@@ -41,7 +42,7 @@ _log = logging.getLogger(__name__)
 _ASYNC = "Async."
 
 _WRITTEN_BY_HAND = (
-    *(session, event, task, messages, host, network, sm, sr, pbd),
+    *(session, event, task, messages, host, network, sm, sr, sr_info, pbd),
     *(vdi, vdi_cbt, vdi_copy, vdi_db, revert, vbd),
     *(vm, vm_power, vm_revert, vm_settings, vm_snapshot),
 )

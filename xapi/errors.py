@@ -108,6 +108,7 @@ CODES: dict[str, Code] = {
     "SR_HAS_NO_PBDS": Code("No host has this SR plugged in.", ("sr",), "Plug a PBD of the SR."),
     "SR_HAS_PBD": Code("The SR is still plugged in.", ("sr",), "Unplug its PBDs first."),
     "SR_INDESTRUCTIBLE": Code("The SR is marked as indestructible.", ("sr",)),
+    "SR_IS_CACHE_SR": Code("The host keeps its cache on the SR.", ("host",)),
     "SR_NOT_EMPTY": Code("The SR still holds VDIs.", ("sr",), "Destroy its VDIs first."),
     "SR_OPERATION_NOT_SUPPORTED": Code("The SR's driver cannot do this.", ("sr",)),
     "SR_UNKNOWN_DRIVER": Code("There is no driver for SRs of that type.", ("type",)),

@@ -177,6 +177,10 @@ class SMAPIv1:
         args = [self._vdi_ref(self._db.by_uuid("SR", sr), newer)]
         return str(self._vdi(task, "vdi_list_changed_blocks", sr, older, args=args))
 
+    def vdi_epoch_begin(self, task: str, sr: str, vdi: str) -> None:
+        """vdi_epoch_begin; the request's vdi_on_boot tells the driver what to do."""
+        self._vdi(task, "vdi_epoch_begin", sr, vdi)
+
     def vdi_attach(self, task: str, sr: str, vdi: str, *, writable: bool) -> Mapping[str, object]:
         """vdi_attach, args = ["true"/"false"]."""
         return _struct(self._vdi(task, "vdi_attach", sr, vdi, args=[str(writable).lower()]))

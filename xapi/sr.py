@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable, Mapping
 
 from xapi import pbd
-from xapi.datatypes import NULL, STRING_MAP, Basic, Ref, Value
-from xapi.errors import XenAPIError, sr_not_supported, uuid_invalid
+from xapi.datatypes import STRING_MAP, Basic, Ref, Value
+from xapi.errors import XenAPIError, uuid_invalid
 from xapi.message import Call, Message, Param
 from xapi.policy import Mark
 from xapi.policy_sr import features
@@ -15,9 +15,6 @@ from xapi.storage import StorageError, as_xenapi_errors
 from xapi.uuids import is_uuid
 
 _log = logging.getLogger(__name__)
-
-#: What a driver must be able to do for an HA statefile.
-_HA_FEATURES = frozenset({"VDI_GENERATE_CONFIG", "VDI_ATTACH_OFFLINE"})
 
 
 def create(
@@ -111,6 +108,8 @@ def destroy(call: Call, sr: str) -> str:
     db = call.xapi.db
     if db.get("SR", sr, "other_config").get("indestructible") == "true":
         raise XenAPIError("SR_INDESTRUCTIBLE", (sr,))
+    for host in db.find("host", local_cache_sr=sr):
+        raise XenAPIError("SR_IS_CACHE_SR", (host,))
     with call.xapi.policy.operation(call.task, call.method, Mark("SR", sr, "destroy")):
         # The driver destroys an attached SR, and leaves it detached.
         link: str = db.get("SR", sr, "PBDs")[0]
@@ -150,69 +149,9 @@ def update(call: Call, sr: str) -> str:
     return ""
 
 
-def probe(
-    call: Call,
-    host: str,
-    device_config: Mapping[str, str],
-    type_: str,
-    sm_config: Mapping[str, str],
-) -> str:
-    """What SRs a device holds: the driver's XML document."""
-    call.xapi.db.get("host", host, "uuid")
-    pbd.require_driver(call.xapi, type_)
-    with as_xenapi_errors(NULL):
-        return call.xapi.storage.sr_probe(call.task, type_, device_config, sm_config)
-
-
-def probe_ext(
-    call: Call,
-    host: str,
-    device_config: Mapping[str, str],
-    type_: str,
-    sm_config: Mapping[str, str],
-) -> str:
-    """`probe` with records for an answer, which no driver of the SMAPIv1 gives."""
-    call.xapi.db.get("host", host, "uuid")
-    pbd.require_driver(call.xapi, type_)
-    raise sr_not_supported(NULL)
-
-
 def make(_call: Call, *_values: Value) -> str:
     """A message of old, in whose place there is SR.create."""
     raise XenAPIError("MESSAGE_DEPRECATED")
-
-
-def get_live_hosts(call: Call, sr: str) -> Value:
-    """The hosts that have the SR plugged in."""
-    db = call.xapi.db
-    with db.lock:
-        db.get("SR", sr, "uuid")
-        links = db.find("PBD", SR=sr, currently_attached=True)
-        return tuple(str(db.get("PBD", link, "host")) for link in links)
-
-
-def assert_can_host_ha_statefile(call: Call, sr: str) -> str:
-    """Whether the SR could hold an HA statefile: plugged in, and attachable without toolstack.
-
-    Raises:
-        XenAPIError: SR_HAS_NO_PBDS, SR_OPERATION_NOT_SUPPORTED.
-    """
-    pbd.require_plugged(call.xapi, sr)
-    if not features(call.xapi.db, sr).keys() >= _HA_FEATURES:
-        raise sr_not_supported(sr)
-    return ""
-
-
-def get_data_sources(call: Call, sr: str) -> Value:
-    """The figures that are recorded about the SR: there are none."""
-    call.xapi.db.get("SR", sr, "uuid")
-    return ()
-
-
-def get_supported_types(call: Call) -> Value:
-    """The SR types that there are drivers for."""
-    db = call.xapi.db
-    return tuple(str(db.get("SM", ref, "type")) for ref in db.refs("SM"))
 
 
 def _set_name(field: str) -> Callable[[Call, str, str], str]:
@@ -292,13 +231,7 @@ MESSAGES = (
     Message("SR.forget", forget, (_SR,)),
     Message("SR.scan", scan, (_SR,)),
     Message("SR.update", update, (_SR,)),
-    Message("SR.probe", probe, (_HOST, _DEVICE_CONFIG, _TYPE, _SM_CONFIG)),
-    Message("SR.probe_ext", probe_ext, (_HOST, _DEVICE_CONFIG, _TYPE, _SM_CONFIG)),
     Message("SR.make", make, (_HOST, _DEVICE_CONFIG, _SIZE, *_NAMES, *_KIND[:2], _SM_CONFIG)),
-    Message("SR.get_live_hosts", get_live_hosts, (_SR,)),
-    Message("SR.assert_can_host_ha_statefile", assert_can_host_ha_statefile, (_SR,)),
-    Message("SR.get_data_sources", get_data_sources, (_SR,)),
-    Message("SR.get_supported_types", get_supported_types),
     Message("SR.set_shared", set_shared, (_SR, Param("value", Basic.BOOL))),
     Message("SR.set_name_label", _set_name("name_label"), (_SR, _TEXT)),
     Message("SR.set_name_description", _set_name("name_description"), (_SR, _TEXT)),

@@ -159,6 +159,9 @@ class Storage(Protocol):
     def vdi_list_changed_blocks(self, task: str, sr: str, older: str, newer: str) -> str:
         """A bitmap in base64, one bit for 64 KiB: what may differ between two VDIs."""
 
+    def vdi_epoch_begin(self, task: str, sr: str, vdi: str) -> None:
+        """A VM is about to start: give a disk that is reset on boot its first content back."""
+
     def vdi_attach(self, task: str, sr: str, vdi: str, *, writable: bool) -> Mapping[str, object]:
         """Prepare a VDI for use on the host; the struct tells the host how to reach it."""
 

@@ -6,12 +6,15 @@ is going on and the operation policy knows that they are in use.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 
-from xapi import pbd, vbd, vdi_steps
+from xapi import pbd, task, vbd, vdi_steps
 from xapi.backend import BackendUnavailable, HostError
 from xapi.datatypes import NULL, Ref, Value
+from xapi.disk_stream import Device, export_raw
 from xapi.errors import XenAPIError, internal_error
 from xapi.message import Call, Message, Param
 from xapi.policy import Mark
@@ -57,6 +60,20 @@ def copy(call: Call, vdi: str, sr: str, _base_vdi: str, into_vdi: str) -> str:
         _fill(call, vdi, fresh)
         vdi_steps.save(call, fresh)
         return fresh
+
+
+def checksum(call: Call, self: str) -> str:
+    """MD5 of every byte of the VDI, in hexadecimal."""
+    xapi = call.xapi
+    with xapi.policy.operation(call.task, call.method, Mark("VDI", self, "copy")):
+        pbd.require_plugged(xapi, xapi.db.get("VDI", self, "SR"))
+        digest = hashlib.md5(usedforsecurity=False)
+        size: int = xapi.db.get("VDI", self, "virtual_size")
+        with _attached(call, self, "RO") as path:
+            device = Device(path, size, xapi.backend, xapi.host)
+            for piece in export_raw(device, partial(task.report, xapi.db, call.task)):
+                digest.update(piece)
+    return digest.hexdigest()
 
 
 def copy_content(call: Call, source: str, destination: str) -> None:
@@ -119,6 +136,7 @@ def _attached(call: Call, vdi: str, mode: str) -> Iterator[str]:
 
 
 MESSAGES = (
+    Message("VDI.checksum", checksum, (Param("self", Ref("VDI")),)),
     Message(
         "VDI.copy",
         copy,

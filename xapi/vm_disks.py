@@ -6,13 +6,18 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
-from xapi import pbd, vbd
+from xapi import pbd, vbd, vdi_steps
 from xapi.database import Database
 from xapi.errors import XenAPIError
 from xapi.message import Call
 from xapi.policy import Mark
+from xapi.policy_sr import features
+from xapi.storage import as_xenapi_errors
 
 _log = logging.getLogger(__name__)
+
+#: From this version of VDI_RESET_ON_BOOT on, a driver is told when a VM starts.
+_EPOCHS = 2
 
 
 def vbds(db: Database, vm: str, *, disks: bool) -> tuple[str, ...]:
@@ -28,6 +33,18 @@ def marks(db: Database, vm: str) -> Iterator[Mark]:
     for link in all_of_them:
         if not db.get("VBD", link, "empty"):
             yield Mark("VBD", link, "attach")
+
+
+def begin_epochs(call: Call, vm: str) -> None:
+    """The VM is about to start: its disks that are reset on boot get their first content back."""
+    db = call.xapi.db
+    for link in vbds(db, vm, disks=True):
+        disk: str = db.get("VBD", link, "VDI")
+        sr, sr_uuid, location = vdi_steps.names(call.xapi, disk)
+        resets = features(db, sr).get("VDI_RESET_ON_BOOT", 0) >= _EPOCHS
+        if resets and db.get("VDI", disk, "on_boot") == "reset":
+            with as_xenapi_errors(sr, disk):
+                call.xapi.storage.vdi_epoch_begin(call.task, sr_uuid, location)
 
 
 def attach_all(call: Call, vm: str) -> None:

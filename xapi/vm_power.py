@@ -28,8 +28,7 @@ def start(call: Call, vm: str, start_paused: bool, _force: bool) -> str:
     """Open the VM's disks on the host and let it run, or wait with start_paused."""
     marks = vm_disks.marks(call.xapi.db, vm)
     with call.xapi.policy.operation(call.task, call.method, Mark("VM", vm, "start"), *marks):
-        vm_disks.attach_all(call, vm)
-        _awake(call, vm, paused=start_paused)
+        _boot(call, vm, paused=start_paused)
     return ""
 
 
@@ -89,8 +88,7 @@ def hard_reboot(call: Call, vm: str) -> str:
 def _reboot(call: Call, vm: str, operation: str) -> str:
     with call.xapi.policy.operation(call.task, call.method, Mark("VM", vm, operation)):
         halt(call, vm)
-        vm_disks.attach_all(call, vm)
-        _awake(call, vm, paused=False)
+        _boot(call, vm, paused=False)
     return ""
 
 
@@ -156,6 +154,12 @@ def put_halted(db: Database, vm: str) -> None:
         db.put("VM", vm, power_state="Halted", suspend_VDI=NULL, resident_on=NULL, domid=-1)
         for vif in db.get("VM", vm, "VIFs"):
             db.put("VIF", vif, currently_attached=False)
+
+
+def _boot(call: Call, vm: str, *, paused: bool) -> None:
+    vm_disks.begin_epochs(call, vm)
+    vm_disks.attach_all(call, vm)
+    _awake(call, vm, paused=paused)
 
 
 def _awake(call: Call, vm: str, *, paused: bool) -> None:

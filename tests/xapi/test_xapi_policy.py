@@ -16,6 +16,7 @@ from xapi import policy_sr, policy_vdi, policy_vm
 from xapi.datamodel_storage import STORAGE_OPERATIONS, VDI_OPERATIONS
 from xapi.datamodel_vm import VM_OPERATIONS
 from xapi.errors import XenAPIError
+from xapi.sm import parse_features
 from xapi.testing import CAPABILITIES, CBT, Rig, serve
 
 NULL = "OpaqueRef:NULL"
@@ -327,6 +328,18 @@ def test_u10_tables_name_operations_that_there_are() -> None:
     assert set(policy_vdi.FEATURE) | set(policy_vdi.OFFERED) <= known
     assert known >= policy_vdi.DURING_UPGRADE
     assert set(policy_vm.OFFERED) | set(policy_vm.POWER_STATES) <= set(VM_OPERATIONS.members)
+
+
+def test_u11_features() -> None:
+    said = ["VDI_CLONE", "VDI_RESET_ON_BOOT/2", "SR_STATS/x", "SR_TRIM/0", "VDI_MIRROR", "OTHER"]
+    assert parse_features([*said, "VDI_CLONE"]) == {
+        "SR_STATS": 1,
+        "SR_TRIM": 1,
+        "VDI_CLONE": 1,
+        "VDI_MIRROR": 1,
+        "VDI_MIRROR_IN": 1,
+        "VDI_RESET_ON_BOOT": 2,
+    }
 
 
 def test_u12_a_scan_follows_the_driver(rig: Rig) -> None:

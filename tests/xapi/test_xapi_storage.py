@@ -170,6 +170,12 @@ def test_an_indestructible_sr(rig: Rig) -> None:
     assert failure(rig.api.SR.destroy, sr) == ["SR_INDESTRUCTIBLE", sr]
 
 
+def test_an_sr_with_a_hosts_cache(rig: Rig) -> None:
+    sr, host = rig.sr(), rig.server.xapi.host
+    rig.server.xapi.db.put("host", host, local_cache_sr=sr)
+    assert failure(rig.api.SR.destroy, sr) == ["SR_IS_CACHE_SR", host]
+
+
 def test_a_failing_sr_destroy_leaves_it_unplugged(rig: Rig) -> None:
     sr = rig.sr()
     [pbd] = rig.api.SR.get_PBDs(sr)

@@ -468,25 +468,21 @@ def test_s12_the_snapshot_is_what_it_was(rig: Rig, kind: str) -> None:
 def test_s13_marks_are_visible(rig: Rig) -> None:
     vm, [disk] = machine(rig, "mem")
     snapshot = rig.api.VM.snapshot(vm, "snap")
+    marked = [snapshot, vm, rig.api.VDI.get_SR(disk), rig.disks(snapshot)["0"], disk]
+    token = getattr(rig.api.event, "from")(["pool"], "", 0.0)["token"]
     rig.host.gates["vdi_revert"] = threading.Event()
     reverting = threading.Thread(target=rig.login().VM.revert, args=(snapshot,))
     reverting.start()
     assert rig.host.reached.wait(10)
-    api = rig.api
-    marks = [
-        api.VM.get_current_operations(snapshot),
-        api.VM.get_current_operations(vm),
-        api.SR.get_current_operations(api.VDI.get_SR(disk)),
-        api.VDI.get_current_operations(rig.disks(snapshot)["0"]),
-        api.VDI.get_current_operations(disk),
-    ]
+    answer = getattr(rig.api.event, "from")(["vm", "sr", "vdi"], token, 0.0)
+    seen = {event["ref"]: event["snapshot"]["current_operations"] for event in answer["events"]}
     assert failure(rig.api.VM.start, vm, False, False)[0] == "OTHER_OPERATION_IN_PROGRESS"
     rig.host.gates["vdi_revert"].set()
     reverting.join(10)
-    names = [name for mark in marks for name in mark.values()]
+    names = [name for ref in marked for name in seen[ref].values()]
     assert names == ["revert", "reverting", "vdi_revert", "revert_to", "revert_from"]
-    assert len({task for mark in marks for task in mark}) == 1
-    assert api.VM.get_current_operations(vm) == {}
+    assert len({task for ref in marked for task in seen[ref]}) == 1
+    assert rig.api.VM.get_current_operations(vm) == {}
 
 
 def test_s14_a_snapshot_of_the_same_disk_waits(tmp_path: Path) -> None:

@@ -87,6 +87,7 @@ class Disk:
     content: bytearray
     raw: bool = False
     tracked: bool = False
+    born: bytes = b""
     attached: bool = False
     active: bool = False
 
@@ -388,6 +389,11 @@ class _Driver:
         """Nothing to write, but the VDI must be there."""
         _ = self.disk
 
+    def vdi_epoch_begin(self) -> None:
+        """What it held when it was made."""
+        if self._request["vdi_on_boot"] == "reset":
+            self.disk.content[:] = self.disk.born
+
     def vdi_attach(self) -> object:
         """Tell `MemoryHost.plug` which disk it is."""
         if self.disk.attached:
@@ -414,6 +420,7 @@ class _Driver:
     def _add(self, disk: Disk, size: int) -> object:
         location = f"{0xD15C:08x}-0000-4000-8000-{len(self._host.calls):012x}"
         self.disks[location] = disk
+        disk.born = bytes(disk.content)
         self._introduce(location, size)
         return {"uuid": location, "location": location}
 
