@@ -77,11 +77,8 @@ def _script(name: str) -> str:
         f"{_start(sys.executable)}{_MARK}"
         "import sys\n"
         f"sys.path.append({tree!r})\n"
-        "from srs.tools.later import put_off\n"
-        "put_off('inspect')\n"
-        "from srs.tools.frame import program\n"
-        f"from srs.tools.{name.replace('-', '_')} import main\n"
-        "program(main)\n"
+        "from srs.tools.start import start\n"
+        f"start({name.replace('-', '_')!r})\n"
     )
 
 

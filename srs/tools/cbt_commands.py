@@ -5,7 +5,8 @@ from uuid import UUID
 
 from srs.tools.frame import complain, put, say
 from srs.tools.options import Options, UsageError
-from srs.vhd import SizeRefused, cbt
+from srs.vhd import cbt
+from srs.vhd.errors import SizeRefused
 
 
 def create(options: Options) -> int:

@@ -4,19 +4,20 @@ from collections.abc import Callable
 from errno import EINVAL, ENOSYS
 from functools import partial
 
-from srs import vhd
 from srs.tools.disks import peek
 from srs.tools.frame import report, say
 from srs.tools.make import size_in_mib
 from srs.tools.options import Options, UsageError
+from srs.vhd.errors import VHDError
 from srs.vhd.labels import set_marker
+from srs.vhd.modify import set_hidden, set_parent, set_physical_size
 from srs.vhd.reset import drop_data
 
 
 def set_field(options: Options) -> int:
     """Set the byte ``hidden`` of the footers or ``marker`` of the batmap header."""
     name, field, value = options["n"], options["f"], options["v"]
-    setters = {"hidden": vhd.set_hidden, "marker": set_marker}
+    setters = {"hidden": set_hidden, "marker": set_marker}
     if field not in setters:
         say(f"invalid field {field}")
         return EINVAL
@@ -37,16 +38,16 @@ def modify(options: Options) -> int:
         steps.append(("zero VHD", partial(drop_data, name)))
     if "s" in options:
         size = options.number("s")
-        move = partial(vhd.set_physical_size, name, size)
+        move = partial(set_physical_size, name, size)
         steps.append((f"set physical size to {size}", move))
     if "p" in options:
         parent = options["p"]
-        link = partial(vhd.set_parent, name, parent, raw_parent="m" in options)
+        link = partial(set_parent, name, parent, raw_parent="m" in options)
         steps.append((f"set parent to '{parent}'", link))
     for what, step in steps:
         try:
             step()
-        except vhd.VHDError as error:
+        except VHDError as error:
             say(f"failed to {what}: {-error.errno}")
             return report(options, error)
     return 0
@@ -55,10 +56,12 @@ def modify(options: Options) -> int:
 def resize(options: Options) -> int:
     """Grow a disk: within its table (``-f``), or with a journal beyond it (``-j``)."""
     name, size = options["n"], size_in_mib(options, "s")
+    from srs.vhd.resize import resize as change_size
+
     if ("j" in options) == ("f" in options):
         raise UsageError("one of -j and -f is needed")
     if "f" in options:
-        vhd.resize(name, size)
+        change_size(name, size)
         return 0
     with peek(name) as disk:
         if disk.image is None:
@@ -67,19 +70,23 @@ def resize(options: Options) -> int:
         if size < disk.footer.size:
             say("dynamic shrink not fully implemented")
             return ENOSYS
-    vhd.resize(name, size, journal=options["j"])
+    change_size(name, size, journal=options["j"])
     return 0
 
 
 def revert(options: Options) -> int:
     """Undo an interrupted journaled resize."""
-    vhd.revert_journal(options["n"], options["j"])
+    from srs.vhd.resize import revert_journal
+
+    revert_journal(options["n"], options["j"])
     return 0
 
 
 def repair(options: Options) -> int:
     """Write both footers anew, from the one that speaks for the disk (``-b``: the backup)."""
-    vhd.repair(options["n"], backup="b" in options)
+    from srs.vhd.repair import repair as write_footers
+
+    write_footers(options["n"], backup="b" in options)
     return 0
 
 

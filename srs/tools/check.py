@@ -3,11 +3,14 @@
 from collections.abc import Iterator
 from errno import EINVAL
 
-from srs import vhd
 from srs.tools import dump
 from srs.tools.frame import say
 from srs.tools.options import Options, UsageError
 from srs.vhd.backing import Backing
+from srs.vhd.check import Report
+from srs.vhd.check import check as examine
+from srs.vhd.errors import VHDError
+from srs.vhd.usage import Usage
 
 
 def check(options: Options) -> int:
@@ -19,7 +22,7 @@ def check(options: Options) -> int:
     """
     if "B" in options and ("s" in options or "b" in options):
         raise UsageError("-B excludes -s and -b")
-    report = vhd.check(
+    report = examine(
         options["n"],
         ignore_footer="i" in options,
         ignore_parent_id="I" in options,
@@ -39,7 +42,7 @@ def check(options: Options) -> int:
     return 0 if first is None else first.errno or EINVAL
 
 
-def _verdict(report: vhd.Report, *, quiet: bool) -> Iterator[str]:
+def _verdict(report: Report, *, quiet: bool) -> Iterator[str]:
     if not report.findings:
         if not (quiet or report.fixed):
             yield f"{report.path} is valid"
@@ -49,11 +52,11 @@ def _verdict(report: vhd.Report, *, quiet: bool) -> Iterator[str]:
         with Backing(report.path) as backing:
             yield f"{report.path} appears invalid; dumping metadata"
             yield from dump.headers(backing)
-    except vhd.VHDError:
+    except VHDError:
         return  # The finding has said that it cannot be opened.
 
 
-def _usage(usage: vhd.Usage) -> str:
+def _usage(usage: Usage) -> str:
     def count(what: str, sectors: int, whole: int) -> str:
         return f"{what}: {sectors:#x} ({100 * sectors / whole if whole else 0:.2f}%)"
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from srs.vhd import BadFooter, NotSparse, Poisoned
 from srs.vhd.backing import Backing
+from srs.vhd.errors import BadFooter, NotSparse, Poisoned
 from srs.vhd.footers import FoundFooter, find_footer
 from srs.vhd.format import FIXED, SECTOR, Footer, checksum, with_checksum
 from srs.vhd.image import Image

@@ -2,9 +2,11 @@
 
 from errno import EINVAL, ENOSPC
 
-from srs import vhd
 from srs.tools.frame import complain, report, say
 from srs.tools.options import Options, UsageError
+from srs.vhd.build import create as make_disk
+from srs.vhd.build import snapshot as make_child
+from srs.vhd.errors import VHDError
 
 _MIB = 1 << 20
 
@@ -25,10 +27,12 @@ def create(options: Options) -> int:
         return EINVAL
     try:
         if "r" in options:
-            vhd.create_fixed(name, size)
+            from srs.vhd.fixed import create_fixed
+
+            create_fixed(name, size)
         else:
-            vhd.create(name, size, max_size=most)
-    except vhd.VHDError as error:
+            make_disk(name, size, max_size=most)
+    except VHDError as error:
         complain(f"{name}: failed to create: {-error.errno}")
         return report(options, error)
     return 0
@@ -38,11 +42,13 @@ def snapshot(options: Options) -> int:
     """Make ``-n`` an empty disk on top of ``-p``, unless the chain would be longer than ``-l``."""
     name, parent, raw = options["n"], options["p"], "m" in options
     if "l" in options and not raw:
-        limit, depth = options.number("l"), vhd.query(parent, depth=True).depth or 0
+        from srs.vhd.info import query
+
+        limit, depth = options.number("l"), query(parent, depth=True).depth or 0
         if depth >= limit:
             say(f"snapshot depth exceeded: current depth: {depth}, limit: {limit}")
             return ENOSPC
-    vhd.snapshot(
+    make_child(
         name,
         parent,
         max_size=size_in_mib(options, "S"),

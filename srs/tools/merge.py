@@ -4,10 +4,8 @@ import os
 import sys
 from errno import EINVAL, EOPNOTSUPP
 
-from srs import vhd
 from srs.tools.frame import complain, put, say
 from srs.tools.options import Options, UsageError
-from srs.vhd.fill import allocate
 
 
 def coalesce(options: Options) -> int:
@@ -19,7 +17,9 @@ def coalesce(options: Options) -> int:
         raise UsageError("an output takes the data of all ancestors")
     if "s" in options:
         say("opening for sparse writes")
-    merged = vhd.coalesce(
+    from srs.vhd.coalesce import coalesce as merge
+
+    merged = merge(
         options["n"],
         ancestor=options.get("a"),
         output=options.get("o"),
@@ -46,7 +46,9 @@ def copy(options: Options) -> int:
         complain(f"{options.who}: {new} exists")
         say(f"error creating {new}: {-EINVAL}")
         return EINVAL
-    vhd.copy(name, new)
+    from srs.vhd.copy import copy as copy_disk
+
+    copy_disk(name, new)
     return 0
 
 
@@ -57,9 +59,12 @@ def fill(options: Options) -> int:
     the bytes that file or device holds there. ``-B`` asks for their bitmaps, which are always
     written.
     """
+    from srs.vhd.fill import allocate
+    from srs.vhd.fill import fill as write_all
+
     if "b" in options:
         last = options.number("t") if "t" in options else None
         allocate(options["n"], options.number("f"), last)
     else:
-        vhd.fill(options["n"])
+        write_all(options["n"])
     return 0

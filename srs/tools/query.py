@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 
-from srs import vhd
 from srs.tools.disks import Disk, peek
 from srs.tools.frame import report, say
 from srs.tools.options import Options
-from srs.vhd.errors import InvalidImage
+from srs.vhd.chain import open_chain
+from srs.vhd.errors import InvalidImage, VHDError
+from srs.vhd.format import BLOCK, SECTOR
 from srs.vhd.parent import find_parent, stored_paths
 
 
@@ -17,8 +18,8 @@ def size(disk: Disk, _: Options) -> str:
 
 def physical_size(disk: Disk, _: Options) -> str:
     """The bytes that the disk needs of its file or device, footer included."""
-    end = disk.image.end_sector * vhd.SECTOR if disk.image else disk.footer.size
-    return str(end + vhd.SECTOR)
+    end = disk.image.end_sector * SECTOR if disk.image else disk.footer.size
+    return str(end + SECTOR)
 
 
 def parent(disk: Disk, options: Options) -> str:
@@ -46,7 +47,7 @@ def marker(disk: Disk, _: Options) -> str:
 
 def depth(disk: Disk, _: Options) -> str:
     """How many files the chain has, a raw one at its root included."""
-    with vhd.open_chain(disk.name) as chain:
+    with open_chain(disk.name) as chain:
         return f"chain depth: {chain.depth}"
 
 
@@ -57,7 +58,7 @@ def allocated(disk: Disk, _: Options) -> str:
 
 def max_size(disk: Disk, _: Options) -> str:
     """How many MiB a fast resize can reach, 0 for a fixed disk."""
-    return str(disk.image.header.slots * vhd.BLOCK >> 20 if disk.image else 0)
+    return str(disk.image.header.slots * BLOCK >> 20 if disk.image else 0)
 
 
 def _signed(byte: int) -> int:
@@ -85,7 +86,7 @@ def query(options: Options) -> int:
             if letter in options:
                 try:
                     say(answer(disk, options))
-                except vhd.VHDError as error:
+                except VHDError as error:
                     say(otherwise.format(-error.errno))
                     failure = report(options, error)
                     status = status or failure

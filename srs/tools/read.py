@@ -9,13 +9,14 @@ from array import array
 from collections.abc import Callable, Iterator
 from errno import EINVAL
 
-from srs import vhd
 from srs.tools import dump
 from srs.tools.disks import Disk, peek
 from srs.tools.frame import complain, put, say
 from srs.tools.options import Options, UsageError
 from srs.vhd import bitmap
-from srs.vhd.format import BLOCK_SECTORS, UNUSED, blocks_of
+from srs.vhd.chain import open_chain
+from srs.vhd.errors import InvalidImage, OutOfRange
+from srs.vhd.format import BLOCK, BLOCK_SECTORS, SECTOR, UNUSED, blocks_of
 from srs.vhd.image import Image
 
 Number = Callable[[int], str]
@@ -27,9 +28,9 @@ _TABLE_PIECE = 64 << 10
 
 def _sectors(disk: Disk, first: int, count: int) -> Iterator[tuple[int, int]]:
     """(block, sector within it) of ``count`` sectors; OutOfRange before the first is given."""
-    if (first + count) * vhd.SECTOR > disk.sparse.size:
-        at, length = first * vhd.SECTOR, count * vhd.SECTOR
-        raise vhd.OutOfRange(disk.name, at, length, disk.footer.size)
+    if (first + count) * SECTOR > disk.sparse.size:
+        at, length = first * SECTOR, count * SECTOR
+        raise OutOfRange(disk.name, at, length, disk.footer.size)
     return (divmod(sector, BLOCK_SECTORS) for sector in range(first, first + count))
 
 
@@ -37,15 +38,15 @@ def _blocks(disk: Disk, first: int, count: int) -> Iterator[tuple[int, int | Non
     """(block, byte of its bitmap or None) of ``count`` blocks; OutOfRange as above."""
     image = disk.sparse
     if first + count > blocks_of(image.size):
-        at, length = first * vhd.BLOCK, count * vhd.BLOCK
-        raise vhd.OutOfRange(disk.name, at, length, image.size)
+        at, length = first * BLOCK, count * BLOCK
+        raise OutOfRange(disk.name, at, length, image.size)
     return ((block, _bitmap_at(image, block)) for block in range(first, first + count))
 
 
 def _bitmap_at(image: Image, block: int) -> int | None:
     """The byte of the file where the bitmap of ``block`` lies, None if the block is not here."""
     sector = image.sector_of(block)
-    return None if sector is None else sector * vhd.SECTOR
+    return None if sector is None else sector * SECTOR
 
 
 def headers(disk: Disk, _: int, __: int, number: Number) -> None:
@@ -58,7 +59,7 @@ def sector_places(disk: Disk, first: int, count: int, number: Number) -> None:
     """``-t``: where sectors lie in the file, whether or not they have been written."""
     for block, sector in _sectors(disk, first, count):
         at = _bitmap_at(disk.sparse, block)
-        where = "not allocated" if at is None else number(at + (1 + sector) * vhd.SECTOR)
+        where = "not allocated" if at is None else number(at + (1 + sector) * SECTOR)
         say(
             f"logical sector {number(block * BLOCK_SECTORS + sector)}: "
             f"block number: {number(block)}, sector offset: {number(sector)}, "
@@ -76,7 +77,7 @@ def block_places(disk: Disk, first: int, count: int, number: Number) -> None:
 def allocated(disk: Disk, _: int, __: int, ___: Number) -> None:
     """``-B``: a bit per whole block of the disk, the first in the highest bit of the first byte."""
     image = disk.sparse
-    blocks = image.size // vhd.BLOCK
+    blocks = image.size // BLOCK
     for first in range(0, blocks, _TABLE_PIECE):
         count = min(_TABLE_PIECE, blocks - first)
         raw = disk.backing.read(image.header.bat_offset + first * 4, count * 4)
@@ -90,7 +91,7 @@ def bitmaps(disk: Disk, first: int, count: int, number: Number) -> None:
         if at is None:
             say(f"block {number(block)} not allocated")
         else:
-            put(disk.backing.read(at, vhd.SECTOR))
+            put(disk.backing.read(at, SECTOR))
 
 
 def sector_bits(disk: Disk, first: int, count: int, number: Number) -> None:
@@ -116,7 +117,7 @@ def extents(disk: Disk, first: int, count: int, number: Number) -> None:
 
 def _runs(image: Image, first: int, count: int) -> Iterator[tuple[int, int]]:
     """Runs of sectors held, (first, stop), cut where a block ends."""
-    for block, start, stop in bitmap.by_block(first * vhd.SECTOR, count * vhd.SECTOR):
+    for block, start, stop in bitmap.by_block(first * SECTOR, count * SECTOR):
         base = block * BLOCK_SECTORS
         for run in bitmap.runs(image.present(block, bitmap.span(start, stop))):
             yield base + run[0], base + run[1]
@@ -126,9 +127,9 @@ def whole_batmap(disk: Disk, _: int, __: int, ___: Number) -> None:
     """``-a``: the batmap as it is in the file."""
     batmap = disk.sparse.batmap
     if batmap is None or batmap.header is None:
-        raise vhd.InvalidImage(disk.name, "no batmap")
+        raise InvalidImage(disk.name, "no batmap")
     header = batmap.header
-    length = min(header.map_sectors * vhd.SECTOR, batmap.end - header.map_offset)
+    length = min(header.map_sectors * SECTOR, batmap.end - header.map_offset)
     put(disk.backing.read(header.map_offset, length))
 
 
@@ -146,21 +147,21 @@ def block_data(disk: Disk, first: int, count: int, number: Number) -> None:
         if at is None:
             say(f"block {number(block)} not allocated")
         else:
-            put(disk.backing.read(at + vhd.SECTOR, vhd.BLOCK))
+            put(disk.backing.read(at + SECTOR, BLOCK))
 
 
 def sectors(disk: Disk, first: int, count: int, number: Number) -> None:
     """``-r``: what a user of the disk reads there, the parents' data included."""
-    content(disk, first * vhd.SECTOR, count * vhd.SECTOR, number)
+    content(disk, first * SECTOR, count * SECTOR, number)
 
 
 def content(disk: Disk, at: int, length: int, _: Number) -> None:
     """``-R``: the same in bytes; whole sectors only."""
-    if at % vhd.SECTOR or length % vhd.SECTOR:
-        raise vhd.InvalidImage(disk.name, f"{length} bytes at {at} are no whole sectors")
-    with vhd.open_chain(disk.name) as chain:
+    if at % SECTOR or length % SECTOR:
+        raise InvalidImage(disk.name, f"{length} bytes at {at} are no whole sectors")
+    with open_chain(disk.name) as chain:
         if at + length > chain.size:
-            raise vhd.OutOfRange(disk.name, at, length, chain.size)
+            raise OutOfRange(disk.name, at, length, chain.size)
         buffer = memoryview(bytearray(min(length, _PIECE)))
         for offset in range(at, at + length, _PIECE):
             piece = buffer[: at + length - offset]

@@ -4,12 +4,12 @@ import os
 from collections.abc import Iterator
 from errno import EIO
 
-from srs import vhd
 from srs.tools.frame import say
 from srs.tools.options import Options
 from srs.vhd.errors import StorageFailed
 from srs.vhd.locator import canonical
 from srs.vhd.scan import Record, ScanFailed, Scanned, Volume, find_files, scan_volumes
+from srs.vhd.scan import scan as scan_files
 
 _INDENT = "   "
 _LOST = " (not found in scan)"
@@ -41,7 +41,7 @@ def scan(options: Options) -> int:
 def _files(options: Options) -> Iterator[Record]:
     paths = find_files(options["m"]) if "m" in options else []
     fast = "f" in options and "p" not in options
-    return vhd.scan(
+    return scan_files(
         [*paths, *options.operands], fast=fast, ancestors="a" in options, markers="M" in options
     )
 

@@ -21,9 +21,8 @@ TREE = Path(__file__).parents[2]
 START = """\
 import sys
 sys.path.append({tree!r})
-from srs.tools.frame import program
-from srs.tools.{module} import main
-program(main)
+from srs.tools.start import start
+start({module!r})
 """
 
 
