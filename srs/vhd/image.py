@@ -98,18 +98,28 @@ class Image:
             ends.append(self.batmap.end)
         return max(ends)
 
+    @property
+    def first_sector(self) -> int:
+        """The sector after all metadata, if they lie in the file.
+
+        Raises:
+            Truncated: a locator claims space past the end of the file. (A batmap may: the
+                field's tool leaves those of some sizes short.)
+        """
+        claimed = max(locator.end for locator in self.header.locators)
+        if claimed > self.backing.size():
+            raise Truncated(self.path, claimed)
+        return -(-self.metadata_end // SECTOR)
+
     @cached_property
     def end_sector(self) -> int:
         """The sector after everything the disk holds, where a regular file has its footer.
 
         Raises:
-            Truncated: a locator claims space past the end of the file.
-            BadBlock: the last block does.
+            Truncated: as for :attr:`first_sector`.
+            BadBlock: the last block does not lie in the file.
         """
-        claimed = max(locator.end for locator in self.header.locators)
-        if claimed > self.backing.size():
-            raise Truncated(self.path, claimed)
-        return max(-(-self.metadata_end // SECTOR), self._table.end())
+        return max(self.first_sector, self._table.end())
 
     def entries(self) -> "array[int]":
         """For each block the sector of its bitmap or UNUSED, as of the last flush."""

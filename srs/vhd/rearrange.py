@@ -76,6 +76,7 @@ def plan_for(image: Image, size: int) -> Plan:
     if not BLOCK <= size <= MAX_SIZE:
         raise SizeRefused(image.path, size, BLOCK, MAX_SIZE)
     batmap, old = _arranged(image)
+    old_end = image.end_sector  # Refuses blocks and locators that cannot be in the file.
     header = _enlarged(image.header, blocks_of(size))
     shift = _tables_length(header) - _tables_length(image.header)
     metadata_end = image.metadata_end + shift
@@ -98,7 +99,7 @@ def plan_for(image: Image, size: int) -> Plan:
         ],
         metadata_end=metadata_end,
         moves=moves,
-        old_end=image.end_sector,
+        old_end=old_end,
         end=end,
         saved=_saved(image, moves),
     )
@@ -153,14 +154,21 @@ def _moves(
     lowest = (block for block, sector in enumerate(table) if sector < first)
     for block in sorted(lowest, key=table.__getitem__):
         sector = image.data_offset(block) // SECTOR - 1
-        table[block] = align_block(end)
-        moves.append((sector, table[block]))
-        end = table[block] + STRIDE_SECTORS
+        to = align_block(end)
+        end = to + STRIDE_SECTORS
+        _refuse_past_the_end(image, end)
+        table[block] = to
+        moves.append((sector, to))
+    _refuse_past_the_end(image, end)
+    return moves, end
+
+
+def _refuse_past_the_end(image: Image, end: int) -> None:
+    """Raise NoSpace if a disk that ends before sector ``end`` has no room for its footer."""
     needed = (end + 1) * SECTOR
     limit = image.backing.size() if image.backing.is_block else (UNUSED + 1) * SECTOR
     if needed > limit:
         raise NoSpace(image.path, needed, limit)
-    return moves, end
 
 
 def _packed(table: "array[int]", slots: int) -> bytes:

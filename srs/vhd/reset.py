@@ -6,7 +6,7 @@ from dataclasses import replace
 from srs.vhd.backing import AnyPath, Backing, zeros
 from srs.vhd.batmap import map_checksum
 from srs.vhd.footers import find_footer, write_footers
-from srs.vhd.format import SECTOR, pad
+from srs.vhd.format import SECTOR
 from srs.vhd.header import map_sectors
 from srs.vhd.image import Image
 
@@ -25,11 +25,11 @@ def drop_data(path: AnyPath) -> None:
     with Backing(os.fspath(path), writable=True) as backing:
         found = find_footer(backing)
         image = Image(backing, found)
-        _clear_batmap(backing, image)
-        _clear_table(backing, image)
         at = found.primary_at
         if at is None or not backing.is_block:
-            at = backing.size() - SECTOR if backing.is_block else pad(image.metadata_end)
+            at = backing.size() - SECTOR if backing.is_block else image.first_sector * SECTOR
+        _clear_batmap(backing, image)
+        _clear_table(backing, image)
         write_footers(backing, found.footer, at)
 
 

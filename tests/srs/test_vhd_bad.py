@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from srs import vhd
+from srs.vhd.reset import drop_data
 
 MIB = 1 << 20
 UUID_AT, HEADER = 68, 512
@@ -157,6 +158,9 @@ def test_table_that_leads_out_of_the_file(disk: Path) -> None:
             chain.read(2 * MIB, 512)
     with pytest.raises(vhd.BadBlock):
         vhd.set_physical_size(disk, 8 * MIB)
+    with pytest.raises(vhd.BadBlock):
+        vhd.resize(disk, 300 * MIB, journal=disk.with_name("journal"))
+    assert not disk.with_name("journal").exists()
     assert disk.read_bytes() == raw
 
 
@@ -238,6 +242,8 @@ def test_locator_past_the_end_of_the_file(disk: Path) -> None:
     raw = edit(disk, header(592, struct.pack(">Q", 1 << 40)))
     with vhd.open_chain(disk, writable=True) as chain, pytest.raises(vhd.Truncated):
         chain.write(2 * MIB, b"n" * 512)
+    with pytest.raises(vhd.Truncated):
+        drop_data(disk)
     assert disk.read_bytes() == raw
 
 
