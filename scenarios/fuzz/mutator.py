@@ -22,6 +22,10 @@ _HEADER_FIELDS = ((8, 8), (16, 8), (24, 4), (28, 4), (32, 4), (40, 16), (56, 4),
 _LOCATOR_FIELDS = ((0, 4), (4, 4), (8, 4), (12, 4), (16, 8))
 _BATMAP_FIELDS = ((8, 8), (16, 4), (20, 4), (28, 1), (29, 1), (30, 4))
 _PATHS = ("./parent.vhd", "./disk.vhd", "./raw", ".", "..", "/dev/null", "./pipe", "", "./no\0pe")
+_LOG_FIELDS = ((0, 4), (16, 4), (32, 4), (40, 8), (48, 1))
+_JOURNAL_FIELDS = ((8, 16), (24, 8), (32, 4), (36, 4), (40, 8), (48, 8), (56, 8))
+_ENTRY_FIELDS = ((8, 4), (12, 4), (16, 8))
+_ENTRY_COOKIE = bytes.fromhex("aaaa12344321aaaa")
 _PLATFORMS = (b"MacX", b"W2ku", b"W2ru", b"Wi2k", b"\0\0\0\0")
 
 
@@ -50,6 +54,7 @@ def seal(picture: Picture) -> None:
                 _put_sum(raw, at, 1024, 36)
             elif cookie == b"tdbatmap":
                 _seal_batmap(raw, at, size)
+    _seal_journal(picture)
 
 
 def _put_sum(raw: bytearray, start: int, length: int, at: int) -> None:
@@ -60,6 +65,17 @@ def _seal_batmap(raw: bytearray, at: int, size: int) -> None:
     """The map follows its header in every seed; what is not drawn of it is zero."""
     covered = raw[at + SECTOR : at + SECTOR + min(covered_bytes(size), 1 << 20)]
     struct.pack_into(">I", raw, at + 24, map_checksum(covered))
+
+
+def _seal_journal(picture: Picture) -> None:
+    """Entries are not aligned; the bytes of one that are not drawn are zeros."""
+    for _, raw in picture.pieces:
+        at = raw.find(_ENTRY_COOKIE)
+        while 0 <= at <= len(raw) - 32:
+            (length,) = struct.unpack_from(">I", raw, at + 12)
+            total = sum(raw[at : at + 24]) + sum(raw[at + 28 : at + 32 + length])
+            struct.pack_into(">I", raw, at + 24, ~total & 0xFFFFFFFF)
+            at = raw.find(_ENTRY_COOKIE, at + 32)
 
 
 def _value(chance: random.Random, old: int, width: int, picture: Picture) -> int:
@@ -170,6 +186,30 @@ def _batmap(picture: Picture, chance: random.Random) -> None:
             _set(picture, chance, raw, at + offset, width)
 
 
+def _log(picture: Picture, chance: random.Random) -> None:
+    """A field of a log of changed blocks, which has no cookie, and little-endian numbers."""
+    for offset, raw in picture.pieces:
+        if offset < 48 and not raw.startswith((b"conectix", b"vjournal")):
+            at, width = chance.choice(_LOG_FIELDS)
+            if offset <= at and at - offset + width <= len(raw):
+                _set(picture, chance, raw, at - offset, width)
+                raw[at - offset : at - offset + width] = raw[at - offset : at - offset + width][
+                    ::-1
+                ]
+
+
+def _journal(picture: Picture, chance: random.Random) -> None:
+    """A field of a journal's header, or of one of its entries."""
+    for _, raw in picture.pieces:
+        starts = [at for at in range(len(raw)) if raw.startswith(_ENTRY_COOKIE, at)]
+        if starts and chance.random() < 0.7:
+            start, (offset, width) = chance.choice(starts), chance.choice(_ENTRY_FIELDS)
+            _set(picture, chance, raw, start + offset, width)
+        elif raw.startswith(b"vjournal"):
+            offset, width = chance.choice(_JOURNAL_FIELDS)
+            _set(picture, chance, raw, offset, width)
+
+
 def _length(picture: Picture, chance: random.Random) -> None:
     """Another length of the file; its last sector moves along, half of the time."""
     old = picture.length
@@ -212,5 +252,6 @@ def _act(picture: Picture, chance: random.Random) -> None:
 Change = Callable[[Picture, random.Random], None]
 _CHANGES: tuple[Change, ...] = (
     *(_footer, _header, _locator, _path, _table, _batmap, _length, _bytes, _grow, _drop),
-    *(_footer, _header, _locator, _table, _table, _act, _act, _act),
+    *(_footer, _header, _locator, _table, _table, _act, _act, _act, _log, _log),
+    *(_journal, _journal),
 )

@@ -7,16 +7,45 @@ from pathlib import Path
 from uuid import UUID
 
 from srs import vhd
+from srs.vhd import cbt
+from srs.vhd.backing import Backing
+from srs.vhd.footers import find_footer
+from srs.vhd.image import Image
+from srs.vhd.journal import PRIMARY, Place, save
+from srs.vhd.rearrange import plan_for
 
 MIB = 1 << 20
 SIZE = 4 * MIB
 PARENT_ID, DISK_ID = UUID(int=1), UUID(int=2)
 
 
-def make_parent(path: Path) -> None:
-    """The disk that every differencing seed stands on, always with the same bytes of content."""
-    vhd.create(path, SIZE, max_size=8 * MIB, unique_id=PARENT_ID)
-    _write(path, b"p", 0, 2 * MIB - 512, 3 * MIB)
+def make_others(directory: Path) -> None:
+    """What a disk in ``directory`` can meet, always with the same content.
+
+    ``parent.vhd`` and ``raw`` are to stand on, ``log`` is another log of changed blocks, ``pipe``
+    is no file, and ``resizing.vhd`` is in the middle of a resize.
+    """
+    parent = directory / "parent.vhd"
+    vhd.create(parent, SIZE, max_size=8 * MIB, unique_id=PARENT_ID)
+    _write(parent, b"p", 0, 2 * MIB - 512, 3 * MIB)
+    (directory / "raw").write_bytes(b"raw." * (SIZE // 4))
+    os.mkfifo(directory / "pipe")
+    cbt.create(directory / "log", SIZE)
+    _interrupt(directory / "resizing.vhd", directory / "journal")
+    (directory / "journal").unlink()
+
+
+def _interrupt(path: Path, journal: Path) -> None:
+    """Begin a resize with a journal, and go no further than the poison."""
+    vhd.create(path, SIZE, unique_id=DISK_ID)
+    _write(path, b"d", 0)
+    with Backing(str(path), writable=True) as backing:
+        image = Image(backing, find_footer(backing))
+        at = path.stat().st_size - 512
+        places = [Place(PRIMARY, at, 512), *plan_for(image, 400 * MIB).saved]
+        save(str(journal), backing, DISK_ID, at, places)
+        for copy in (0, at):
+            backing.write(copy, image.footer.poisoned())
 
 
 def _write(path: Path, data: bytes, *offsets: int) -> None:
@@ -26,7 +55,7 @@ def _write(path: Path, data: bytes, *offsets: int) -> None:
 
 
 def disks(directory: Path) -> Iterator[Path]:
-    """Make one disk after the other in a directory that holds ``parent.vhd`` and ``raw``."""
+    """One input after the other, in a directory of :func:`make_others`: disks, log, journal."""
     path = directory / "disk.vhd"
     parent = directory / "parent.vhd"
     vhd.create(path, SIZE, unique_id=DISK_ID)
@@ -48,6 +77,13 @@ def disks(directory: Path) -> Iterator[Path]:
     _write(path, b"r", 2 * MIB - 512)
     yield path
     yield _fixed(path)
+    path.unlink()
+    cbt.create(path, SIZE)
+    yield path
+    path.unlink()
+    _interrupt(directory / "new.vhd", path)
+    (directory / "new.vhd").unlink()
+    yield path
 
 
 def _crashed(path: Path) -> Path:

@@ -25,7 +25,7 @@ def main() -> None:
     judge = Judge(home)
     if corpus.exists():
         for number, path in enumerate(seeds.disks(home)):
-            for act in range(judge.acts):
+            for act in range(len(judge.acts.changes)):
                 (corpus / f"{number}-{act}").write_bytes(Picture.of(path, act).pack())
         arguments.append(str(corpus))
     atheris.Setup([program, *arguments], judge, custom_mutator=mutate)

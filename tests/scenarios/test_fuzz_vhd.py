@@ -1,11 +1,13 @@
 """The fuzzer of the VHD engine: its inputs, its judge, and thirty seconds of it."""
 
+import os
 import re
 import struct
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scenarios.fuzz import seeds
-from scenarios.fuzz.judge import Finding, Judge
+from scenarios.fuzz.acts import Finding
+from scenarios.fuzz.judge import Judge
 from scenarios.fuzz.mutator import mutate
 from scenarios.fuzz.picture import Picture
 from srs import vhd
@@ -23,18 +26,26 @@ MIB = 1 << 20
 
 
 @pytest.fixture
-def judge(tmp_path: Path) -> Judge:
-    return Judge(tmp_path)
+def home() -> Iterator[Path]:
+    """A directory in memory where there is one: every run makes some twenty files."""
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=memory) as name:
+        yield Path(name)
+
+
+@pytest.fixture
+def judge(home: Path) -> Judge:
+    return Judge(home)
 
 
 def pictures(judge: Judge) -> list[bytes]:
     """Each seed with the first operation."""
-    return [Picture.of(path, 0).pack() for path in seeds.disks(judge.disk.parent)]
+    return [Picture.of(path, 0).pack() for path in seeds.disks(judge.acts.disk.parent)]
 
 
 def test_picture_is_the_disk(judge: Judge, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
-    for path in seeds.disks(tmp_path):
+    for path in seeds.disks(judge.acts.disk.parent):
         data = Picture.of(path, 3).pack()
         assert len(data) < 8192
         picture = Picture.unpack(data)
@@ -52,18 +63,18 @@ def test_any_bytes_are_a_picture(data: bytes) -> None:
 def test_whole_disks_pass(judge: Judge) -> None:
     for data in pictures(judge):
         picture = Picture.unpack(data)
-        for picture.act in range(judge.acts):
+        for picture.act in range(len(judge.acts.changes)):
             judge(picture.pack())
 
 
-def test_mutants_get_past_the_checksums(judge: Judge, tmp_path: Path) -> None:
+def test_mutants_get_past_the_checksums(judge: Judge) -> None:
     originals, outcomes = pictures(judge), []
     for seed in range(300):
         original = originals[seed % len(originals)]
         mutant = mutate(original, 8192, seed)
         assert mutant == mutate(original, 8192, seed)
-        Picture.unpack(mutant).draw(judge.disk)
-        report = vhd.check(judge.disk)
+        Picture.unpack(mutant).draw(judge.acts.disk)
+        report = vhd.check(judge.acts.disk)
         outcomes.append(report.findings[0].text if report.findings else "valid")
     assert sum("checksum" in outcome for outcome in outcomes) < 30
     assert sum(outcome == "valid" for outcome in outcomes) < 150
