@@ -2,7 +2,7 @@
 
     xe host-call-plugin host-uuid=<...> plugin=testbed fn=run args:command='lvs'
 
-`run` gives the command to a shell inside and returns what it printed.
+`run` gives the command to a shell inside and returns what it printed, less the last newline.
 """
 
 from collections.abc import Mapping
@@ -26,4 +26,4 @@ def plugin(kernel: Kernel, fn: str, args: Mapping[str, str]) -> str:
         raise plugin_failure("the host is down", "", str(error)) from error
     if done.returncode:
         raise plugin_failure(f"non-zero exit {done.returncode}", done.stdout, done.stderr)
-    return done.stdout
+    return done.stdout.removesuffix("\n")

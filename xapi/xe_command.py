@@ -63,7 +63,7 @@ class Parameter:
             return [word for word in text.split(",") if word]
         if self.type == "text":
             return text
-        return client.ref(self.type, text) if text else NULL
+        return client.ref(self.type, text) if text or self.required else NULL
 
 
 def parameters(spec: str) -> tuple[Parameter, ...]:

@@ -15,8 +15,8 @@ from xapi.xe_output import minimal
 from xapi.xe_select import Record, each_vm, named, one_snapshot
 
 _VIEWS = {view.name: view for view in VIEWS}
-_VBD_COLUMNS = "uuid,vm-name-label,userdevice"
-_VDI_COLUMNS = "uuid,name-label,sr-name-label,virtual-size"
+_VBD_COLUMNS = "uuid vm-name-label userdevice"
+_VDI_COLUMNS = "uuid name-label sr-name-label virtual-size"
 
 
 def _vbds(client: Client, vm: str, type_: str) -> dict[str, Record]:

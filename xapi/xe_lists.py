@@ -75,12 +75,19 @@ def _list(view: View) -> Run:
 
 
 def chosen(view: View, args: Arguments, key: str, default: str = "") -> Sequence[Column]:
-    """The columns that a command line asks for: names with commas between them, or all."""
+    """The columns that a command line asks for: names with commas between them, or all.
+
+    They come in the order of the record; for --minimal, which shows the first one, as asked.
+    """
     known = columns(CLASSES[view.cls])
-    wanted = args.optional(key, default or view.listed.replace(" ", ",")).split(",")
-    if "all" in wanted:
+    if args.optional(key) == "all":
         return list(known.values())
-    return [column(view.cls, known, name) for name in wanted if name]
+    if key not in args.keys:
+        return [known[name] for name in (default or view.listed).split()]
+    wanted = {name: column(view.cls, known, name) for name in args.keys[key].split(",") if name}
+    if args.flag("minimal"):
+        return list(wanted.values())
+    return [shown for name, shown in known.items() if name in wanted]
 
 
 def values(client: Client, shown: Column, found: Iterable[Record]) -> Iterable[str]:

@@ -136,9 +136,9 @@ def test_lists_with_chosen_columns(run: Xe, sr: str, vdi: str) -> None:
     ended = run("vdi-list", f"sr-uuid={sr}", "params=sr-name-label,tags,other-config,snapshot-of")
     assert ok(ended) == (
         "sr-name-label ( RO): an SR\n"
-        "         tags (SRW): \n"
         " other-config (MRW): \n"
-        "  snapshot-of ( RO): <not in database>"
+        "  snapshot-of ( RO): <not in database>\n"
+        "         tags (SRW): "
     )
     assert ok(run("vdi-list", f"uuid={vdi}", "params=name-label,uuid", "--minimal")) == "disk"
     assert "allowed-operations (SRO): clone; copy;" in ok(
@@ -225,6 +225,7 @@ def test_an_unknown_uuid(run: Xe) -> None:
     ended = run("vdi-destroy", "uuid=none")
     assert (ended.status, ended.stdout) == (1, "")
     assert ended.stderr == "No object of that class has the uuid.\ntype: VDI\nuuid: none\n"
+    assert run("vdi-revert", "uuid=").stderr.startswith("No object of that class has the uuid.\n")
 
 
 def test_missing_and_unknown_parameters(run: Xe) -> None:
