@@ -49,7 +49,7 @@ class Reply:
 
 
 def warm_up() -> None:
-    """Load what calls need, in a process that forks one child per call."""
+    """Load what calls need, in a process that forks the processes of calls."""
     lvm.warm_up()
     with suppress(BadRequest):  # no call, but it takes the parser through its first time
         parse(encode_result({}))

@@ -31,3 +31,9 @@ def fork() -> int:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), "fork")
     return pid
+
+
+def name_process(name: str) -> None:
+    """Give this process a name of its own in lists of processes: 15 bytes of it are shown."""
+    with open("/proc/self/comm", "w", encoding="ascii") as file:
+        file.write(name)

@@ -166,8 +166,10 @@ def parse_report(text: str) -> list[dict[str, str]]:
     """
     import json
 
-    # Warnings of the program may stand around the document.
-    document: dict[str, Any] = json.loads(text[text.index("{") : text.rindex("}") + 1])
+    # Warnings come on the same way as the document, also in the middle of it: such as that a
+    # device which had LVM's header the last time that this process looked has none now.
+    lines = [line for line in text.splitlines() if line.lstrip().startswith(tuple('{}[]"'))]
+    document: dict[str, Any] = json.loads("\n".join(lines))
     return [row for part in document["report"] for rows in part.values() for row in rows]
 
 

@@ -20,5 +20,7 @@ PHY_LINKS = f"{_ROOT}/dev/sm/phy"
 NBD_SOCKETS = f"{_ROOT}/run/blktap-control/nbd"
 #: `<SR uuid>/<VDI uuid>`: the control socket of the process behind the NBD socket.
 CONTROL_SOCKETS = f"{_ROOT}/run/blktap-control/ctl"
+#: Sockets of data paths that wait for a disk. Whoever makes this directory lets them wait.
+SPARE_SERVERS = f"{_ROOT}/run/blktap-control/spare"
 #: The toolstack listens here; local root needs no password.
 XAPI_SOCKET = f"{_ROOT}/var/lib/xcp/xapi"

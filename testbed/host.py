@@ -11,7 +11,7 @@ drivers and devices, never the caller.
 import itertools
 import random
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -33,6 +33,9 @@ from xapi.store import StateError
 
 _EBUSY = 16
 PASSWORD = "testbed"
+#: Bytes that travel to or from the guest at once. Several copies of them exist on the way, in a
+#: guest whose memory is small.
+_PIECE = 1 << 20
 
 
 def seeded_uuids(seed: int) -> Callable[[], str]:
@@ -45,6 +48,21 @@ def seeded_uuids(seed: int) -> Callable[[], str]:
             return str(UUID(int=numbers.getrandbits(128), version=4))
 
     return next_uuid
+
+
+def _batches(spans: Iterable[tuple[int, bytes]]) -> Iterator[list[tuple[int, memoryview]]]:
+    """The same writes in the same order, in batches of at most `_PIECE` bytes."""
+    batch: list[tuple[int, memoryview]] = []
+    room = _PIECE
+    for offset, data in spans:
+        rest = memoryview(data)
+        while rest:
+            batch.append((offset, rest[:room]))
+            offset, rest, room = offset + room, rest[room:], room - len(rest[:room])
+            if not room:
+                yield batch
+                batch, room = [], _PIECE
+    yield batch
 
 
 class Host:
@@ -283,15 +301,28 @@ class Host:
     # --- blocks: what a VM would see -----------------------------------------------------
 
     def read(self, device: str, offset: int, length: int) -> bytes:
-        """Bytes of a block device of the host, past its page cache."""
-        arguments = {"path": device, "offset": offset, "length": length}
-        return self.kernel.exchange("read", arguments).blob
+        """Bytes of a block device of the host, past its page cache; fewer at its end."""
+        found = bytearray()
+        while len(found) < length:
+            wanted = min(_PIECE, length - len(found))
+            arguments = {"path": device, "offset": offset + len(found), "length": wanted}
+            piece = self.kernel.exchange("read", arguments).blob
+            found += piece
+            if len(piece) < wanted:
+                break
+        return bytes(found)
 
     def write(self, device: str, *spans: tuple[int, bytes]) -> None:
         """Write (offset, bytes) after (offset, bytes) to a block device, then sync it."""
-        blob = b"".join(data for _, data in spans)
-        lengths = [(offset, len(data)) for offset, data in spans]
-        self.kernel.call("write", blob=blob, path=device, spans=lengths)
+        batches = list(_batches(spans))
+        for number, batch in enumerate(batches, 1):
+            self.kernel.call(
+                "write",
+                blob=b"".join(data for _, data in batch),
+                path=device,
+                spans=[(offset, len(data)) for offset, data in batch],
+                sync=number == len(batches),
+            )
 
     def digest(self, device: str) -> tuple[int, str]:
         """Size in bytes and SHA-256 of everything that a block device holds."""

@@ -106,6 +106,12 @@ class Connection:
         """Serve another store from now on: the image was opened again."""
         self._store = store
 
+    def close(self) -> None:
+        """Hang up, and give the buffers back."""
+        # At once: they are megabytes, and a cycle of references would keep them for long.
+        self.sock.close()
+        self._buffer = self._answer = self._outgoing = memoryview(b"")
+
     def receive(self) -> None:
         """Take what has arrived, and carry out what is complete.
 

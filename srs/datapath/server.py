@@ -10,24 +10,30 @@ over which drivers say one word and get one word back:
 
     pause     close the image; requests wait until
     unpause   the image is opened again, by its path: it may be another one now
-    stop      close the image and end
+    stop      close the image, then both sockets; end, or wait for another disk (spare.py)
 
-Who listens on the control socket is the process to wait for; the kernel says which that is.
+Who listens on the control socket is the process to kill if it hangs; the kernel says which.
 """
 
+import ctypes
+import json
 import os
 import select
 import signal
 import socket
+from dataclasses import asdict, dataclass
 from typing import Final, NoReturn
 
 from srs import paths
+from srs.datapath import spare
 from srs.datapath.nbd import Connection, HangUp
 from srs.datapath.store import Export, ImageStore
 from srs.errors import TapdiskAlreadyRunning, TapdiskFailed
-from srs.forking import fork
+from srs.forking import fork, name_process
 
 _ANSWER_MAX: Final = 512
+_READY: Final = b"ready"
+_PR_SET_IO_FLUSHER: Final = 57  # linux/prctl.h
 #: Seconds until a process that does not answer is taken for stuck.
 _PATIENCE: Final = 60
 
@@ -36,6 +42,7 @@ class Server:
     """The data path of one disk, as drivers see it from outside."""
 
     def __init__(self, sr_uuid: str, vdi_uuid: str) -> None:
+        self._sr_uuid, self._vdi_uuid = sr_uuid, vdi_uuid
         self.socket_path = os.path.join(paths.NBD_SOCKETS, sr_uuid, vdi_uuid)
         self._control_path = os.path.join(paths.CONTROL_SOCKETS, sr_uuid, vdi_uuid)
 
@@ -56,13 +63,10 @@ class Server:
         """
         if self.is_running():
             raise TapdiskAlreadyRunning(export.name)
-        ready, report = os.pipe()
-        if fork() == 0:
-            _become_server(self, export, report)
-        os.close(report)
-        with os.fdopen(ready, "rb") as pipe:
-            said = pipe.read()
-        if said != b"ready":
+        order = _Order(self._sr_uuid, self._vdi_uuid, export)
+        with spare.hire(order.pack()) or _fork_server(order) as process:
+            said = process.recv(_ANSWER_MAX)
+        if said != _READY:
             raise TapdiskFailed(said.decode(errors="replace") or "it ended at once")
 
     def pause(self) -> None:
@@ -82,7 +86,7 @@ class Server:
         self._say("unpause")
 
     def stop(self) -> None:
-        """End the process, if there is one, and wait until it is gone.
+        """Have the image closed and the disk let go, if a process serves it.
 
         Raises:
             TapdiskFailed: what was written last could not be made durable, or it hangs.
@@ -93,21 +97,10 @@ class Server:
             return
         with control:
             try:
-                process = os.pidfd_open(_peer_pid(control))
-            except ProcessLookupError:
-                self._remove_sockets()
-                return
-            try:
-                hangs = False
-                try:
-                    answer = _exchange(control, "stop")
-                except TapdiskFailed as error:
-                    answer, hangs = str(error), True
-                if hangs or not _ends(process):
-                    signal.pidfd_send_signal(process, signal.SIGKILL)
-                    select.select([process], [], [])
-            finally:
-                os.close(process)
+                answer = _exchange(control, "stop")
+            except TapdiskFailed as error:
+                answer = str(error)
+                _kill(_peer_pid(control))
         self._remove_sockets()
         if answer not in ("ok", ""):
             raise TapdiskFailed(answer)
@@ -171,9 +164,17 @@ def _listener(path: str, kind: int) -> socket.socket:
     return listener
 
 
-def _ends(process: int) -> bool:
-    """Whether a process (its descriptor) ends within a minute."""
-    return bool(select.select([process], [], [], _PATIENCE)[0])
+def _kill(pid: int) -> None:
+    """End a process that hangs, and wait until it is gone."""
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        signal.pidfd_send_signal(process, signal.SIGKILL)
+        select.select([process], [], [])
+    finally:
+        os.close(process)
 
 
 def _peer_pid(sock: socket.socket) -> int:
@@ -199,12 +200,42 @@ def _exchange(control: socket.socket, word: str) -> str:
 # -- inside the process
 
 
-def _become_server(server: Server, export: Export, report: int) -> NoReturn:
-    """In the child. Whoever started it ends soon: it answers one call; init will reap this."""
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """Which disk a process is to serve."""
+
+    sr_uuid: str
+    vdi_uuid: str
+    export: Export
+
+    def pack(self) -> bytes:
+        """As bytes, for a process that waits."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def unpack(cls, data: bytes) -> "_Order":
+        """The inverse of `pack`."""
+        fields = json.loads(data)
+        return cls(fields["sr_uuid"], fields["vdi_uuid"], Export(**fields["export"]))
+
+
+def _fork_server(order: _Order) -> socket.socket:
+    """A new process, and the connection over which it reports."""
+    ours, theirs = socket.socketpair()
+    if fork() == 0:
+        _become_server(order, theirs)
+    theirs.close()
+    return ours
+
+
+def _become_server(order: _Order, report: socket.socket) -> NoReturn:
+    """In the child. Whoever started it may end any time: init will reap this."""
     try:
         os.setsid()
-        _detach(report)
-        _serve(server, export, report)
+        _detach(report.fileno())
+        _serve(order, report)
+        while (hired := spare.wait()) is not None:
+            _serve(_Order.unpack(hired[0]), hired[1])
     finally:
         os._exit(0)
 
@@ -220,18 +251,25 @@ def _detach(report: int) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    # The kernel writes pages back through this process: while it looks for memory to do so,
+    # it must not be made to wait for pages to be written back. Root only; others do without.
+    ctypes.CDLL(None).prctl(_PR_SET_IO_FLUSHER, 1, 0, 0, 0)
 
 
-def _serve(server: Server, export: Export, report: int) -> None:
-    try:
-        store = ImageStore(export)
-        listener, control = server.listen()
-    except OSError as error:
-        os.write(report, str(error).encode())
-        return
-    os.write(report, b"ready")
-    os.close(report)
-    _Loop(export, store, listener, control).run()
+def _serve(order: _Order, report: socket.socket) -> None:
+    """One disk, until a driver says stop."""
+    name_process(f"nbd {order.vdi_uuid}")
+    with report:
+        try:
+            store = ImageStore(order.export)
+            listener, control = Server(order.sr_uuid, order.vdi_uuid).listen()
+        except OSError as error:
+            report.sendall(str(error).encode()[:_ANSWER_MAX])
+            return
+        report.sendall(_READY)
+    with listener, control:
+        _Loop(order.export, store, listener, control).run()
+    name_process("nbd spare")
 
 
 class _Loop:
@@ -262,6 +300,8 @@ class _Loop:
                     self._accept(self._store)
                 elif fd in self._clients:
                     self._attend(self._clients[fd], events)
+        for client in self._clients.values():
+            client.close()
 
     def _accept(self, store: ImageStore) -> None:
         sock, _ = self._listener.accept()
@@ -285,7 +325,7 @@ class _Loop:
         except HangUp:
             self._poll.unregister(client.sock)
             del self._clients[client.sock.fileno()]
-            client.sock.close()
+            client.close()
             return
         self._poll.modify(client.sock, _wanted(client))
 

@@ -16,7 +16,7 @@ from testbed.guest.frames import Decoder, Kind, Link, describe, died, pack, pack
 from testbed.guest.loop import Loop
 from testbed.guest.ring import PeerGone
 from testbed.guest.streams import Streams
-from testbed.guest.workers import Worker
+from testbed.guest.workers import Pool, Worker
 
 XAPI_SOCKET = "/var/lib/xcp/xapi"
 _POLL_MS = 1000
@@ -31,7 +31,8 @@ class Agent:
         self._decoder = Decoder()
         self._loop = Loop()
         self._streams = Streams(self._loop, link.send)
-        self._workers: list[Worker] = []
+        self._slow = Pool(ops.slow_worker, "its worker", spare=8)
+        self._drivers = Pool(ops.driver_worker, "the driver's process", spare=2)
 
     def run(self) -> None:
         """Until PeerGone."""
@@ -66,62 +67,41 @@ class Agent:
 
     def _call(self, id_: int, name: str, args: dict[str, Any], blob: bytes, body: bytes) -> None:
         if name == "sm":
-            self._call_driver(id_, blob)
+            self._have_done(self._drivers, id_, blob)
         elif name == "shell":
             self.reply(Kind.RESULT, id_, self._open_shell(**args))
         elif name in ops.QUICK:
             self.reply(Kind.RESULT, id_, ops.QUICK[name](**args))
         elif name in ops.SLOW:
-            self._in_worker(id_, body)
+            self._have_done(self._slow, id_, body)
         else:
             raise LookupError(f"the agent has no operation {name!r}")
 
-    def _in_worker(self, id_: int, body: bytes) -> None:
+    def _have_done(self, pool: Pool, id_: int, body: bytes) -> None:
         """Have an idle worker do it, or a new one."""
-        worker = next((worker for worker in self._workers if not worker.call), None)
+        worker = pool.idle()
         if worker is None:
-            worker = Worker()
-            self._workers.append(worker)
-            self._loop.watch(worker.fileno(), lambda: self._from_worker(worker))
+            fresh = worker = pool.add()
+            self._loop.watch(fresh.fileno(), lambda: self._from_worker(pool, fresh))
         worker.begin(id_, body)
 
-    def _from_worker(self, worker: Worker) -> None:
-        frames = worker.collect()
-        if frames is None:
-            self._workers.remove(worker)
-            self._loop.watch(worker.fileno())
-            worker.close()
-            self.reply(Kind.FAULT, worker.call, died("its worker"))
+    def _from_worker(self, pool: Pool, worker: Worker) -> None:
+        try:
+            answer = worker.collect()
+        except EOFError:
+            pool.forget(worker)
+            self._dismiss(worker)
+            if worker.call:
+                self.reply(Kind.FAULT, worker.call, died(pool.title))
             return
-        for frame in frames:
-            worker.call = 0
-            self._link.send(pack(*frame))
+        if answer is not None:
+            self._link.send(pack(*answer))
+            if not pool.settle(worker):
+                self._dismiss(worker)
 
-    def _call_driver(self, id_: int, request: bytes) -> None:
-        """Hand a SMAPIv1 call to the driver server; its answer comes back as a body."""
-        sock = socket.socket(socket.AF_UNIX)
-        sock.connect(ops.SM_SOCKET)
-        sock.sendall(request)
-        sock.shutdown(socket.SHUT_WR)
-        fd = sock.detach()
-        answer = bytearray()  # the kind of the frame, then its body, to the end of input
-
-        def more() -> None:
-            try:
-                data = os.read(fd, _CHUNK)
-            except OSError:
-                data = b""
-            if data:
-                answer.extend(data)
-                return
-            self._loop.watch(fd)
-            os.close(fd)
-            if answer:
-                self._link.send(pack(answer[0], id_, bytes(answer[1:])))
-            else:
-                self.reply(Kind.FAULT, id_, died("the driver's process"))
-
-        self._loop.watch(fd, more)
+    def _dismiss(self, worker: Worker) -> None:
+        self._loop.watch(worker.fileno())
+        worker.close()
 
     # --- streams -------------------------------------------------------------------------
 

@@ -33,15 +33,19 @@ def read(_blob: bytes, path: str, offset: int, length: int) -> tuple[Any, bytes]
         os.close(fd)
 
 
-def write(blob: bytes, path: str, spans: list[tuple[int, int]]) -> tuple[Any, bytes]:
-    """Write the bytes of the call, in order, at (offset, length) after (offset, length)."""
+def write(blob: bytes, path: str, spans: list[tuple[int, int]], sync: bool) -> tuple[Any, bytes]:
+    """Write the bytes of the call, in order, at (offset, length) after (offset, length).
+
+    With `sync` everything that was written to the device so far is durable then.
+    """
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         rest = memoryview(blob)
         for offset, length in spans:
             _put(fd, rest[:length], offset)
             rest = rest[length:]
-        os.fsync(fd)
+        if sync:
+            os.fsync(fd)
     finally:
         os.close(fd)
     return None, b""

@@ -74,6 +74,12 @@ def load_module(path: str, parameters: str = "") -> None:
         os.close(file)
 
 
+def log(text: str) -> None:
+    """A warning in the kernel's log, which the host reads."""
+    with open("/dev/kmsg", "w", encoding="utf-8", errors="replace") as file:
+        file.write(f"<4>{text}\n")
+
+
 def power_off() -> None:
     """Stop this kernel at once; nothing is synced."""
     _libc.reboot(_POWER_OFF)

@@ -10,9 +10,11 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from testbed.guest import accounting, blocks, census, linux, nbd
+from srs.forking import name_process
+from testbed.guest import accounting, blocks, census, linux, nbd, workers
+from testbed.guest.frames import pack_body, unpack_body
 
-#: Driver calls go here, one connection each (see testbed/guest/smserver.py).
+#: Processes of driver calls are to be had here, one a connection (testbed/guest/smserver.py).
 SM_SOCKET = "/run/testbed-sm"
 
 Quick = Callable[..., Any]
@@ -26,12 +28,34 @@ def start_driver_server(variants: list[str]) -> None:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(SM_SOCKET)
     listener.listen(128)
+    name_process("sm-server")  # before the fork: the child has its name from the first moment
     if os.fork() == 0:
         try:
+            # Nothing of the agent's: neither its lines to the host, nor the toolstack's socket.
+            os.closerange(3, listener.fileno())
+            os.closerange(listener.fileno() + 1, 1 << 16)
             smserver.serve(listener, variants)
         finally:
             os._exit(1)
+    name_process("agent")
     listener.close()
+
+
+def driver_worker() -> workers.Worker:
+    """A process for driver calls."""
+    sock = socket.socket(socket.AF_UNIX)
+    sock.connect(SM_SOCKET)
+    return workers.Worker(sock)
+
+
+def slow_worker() -> workers.Worker:
+    """A process for operations of `SLOW`."""
+    return workers.forked(_perform)
+
+
+def _perform(body: bytes) -> bytes:
+    request, blob = unpack_body(body)
+    return pack_body(*SLOW[request["op"]](blob, **request["args"]))
 
 
 def _load_modules(modules: list[tuple[str, str]]) -> None:

@@ -34,6 +34,7 @@ activation {
     reserved_memory = 0
     reserved_stack = 0
     process_priority = 0
+    mlock_filter = [ "0" ]
     verify_udev_operations = 0
     checks = 0
 }
@@ -89,6 +90,7 @@ def mount_all(*, own_kernel: bool) -> None:
         "/run/lvm",
         "/run/lock/sm",
         "/run/sr-mount",
+        "/run/blktap-control/spare",
         "/var/lib/xcp",
         "/mnt/disks",
     ):

@@ -41,9 +41,9 @@ def test_status_and_both_outputs_come_back(guest: UmlKernel) -> None:
 
 def test_many_bytes_both_ways(guest: UmlKernel) -> None:
     """More than the ring holds, so it wraps and fills up."""
-    data = os.urandom(9 << 20)
+    data = os.urandom(5 << 20)
     guest.run(["touch", "/run/bytes"])
-    guest.call("write", blob=data, path="/run/bytes", spans=[(0, len(data))])
+    guest.call("write", blob=data, path="/run/bytes", spans=[(0, len(data))], sync=True)
     answer = guest.exchange("read", {"path": "/run/bytes", "offset": 0, "length": len(data)})
     assert answer.blob == data
     guest.run(["rm", "/run/bytes"])

@@ -20,7 +20,7 @@ def test_a_huge_disk_costs_nothing(guest: UmlKernel) -> None:
     device = guest.add_disk(path)
     assert device.startswith("/dev/loop")
     assert guest.call("size", path=device) == 2 * TiB
-    guest.call("write", blob=b"end", path=device, spans=[(2 * TiB - 4096, 3)])
+    guest.call("write", blob=b"end", path=device, spans=[(2 * TiB - 4096, 3)], sync=True)
     answer = guest.exchange("read", {"path": device, "offset": 2 * TiB - 4096, "length": 3})
     assert answer.blob == b"end"
     assert space(path) < MiB

@@ -50,6 +50,12 @@ def test_an_empty_report() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "no report", "}{"])
+def test_warnings_in_the_middle_of_a_report() -> None:
+    """A device without the header that the process saw there last time brings one."""
+    text = '{\n "report": [\nClear pvid and info for no lvm header /dev/loop1\n {"pv": []}\n ]\n}'
+    assert lvm.parse_report(text) == []
+
+
 def test_no_report(text: str) -> None:
     with pytest.raises(ValueError, match=r".*"):
         lvm.parse_report(text)
