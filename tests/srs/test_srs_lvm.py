@@ -50,12 +50,6 @@ def test_an_empty_report() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "no report", "}{"])
-def test_warnings_in_the_middle_of_a_report() -> None:
-    """A device without the header that the process saw there last time brings one."""
-    text = '{\n "report": [\nClear pvid and info for no lvm header /dev/loop1\n {"pv": []}\n ]\n}'
-    assert lvm.parse_report(text) == []
-
-
 def test_no_report(text: str) -> None:
     with pytest.raises(ValueError, match=r".*"):
         lvm.parse_report(text)
@@ -181,3 +175,9 @@ def test_counts_are_what_attached_disks_need(tmp_path: Path) -> None:
     assert counts.get("root") == Count(1, 0)
     counts.reset()
     assert counts.attached() == []
+
+
+def test_warnings_in_the_middle_of_a_report() -> None:
+    """A device without the header that the process saw there last time brings one."""
+    text = '{\n "report": [\nClear pvid and info for no lvm header /dev/loop1\n {"pv": []}\n ]\n}'
+    assert lvm.parse_report(text) == []
