@@ -9,8 +9,8 @@ OTHER_OPERATION_IN_PROGRESS passes by itself: it is waited out, up to a limit.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from xapi import policy_sr, policy_vbd, policy_vdi, policy_vm
@@ -40,8 +40,8 @@ _OFFERED: Mapping[str, tuple[str, ...]] = {
 class Mark:
     """One operation on one object, as current_operations will show it.
 
-    `leaving_out`: VBDs of a VDI that do not count as its users, since the operation itself is
-    going to detach them first.
+    `leaving_out`: VBDs of a VDI that may be attached, since the operation itself is going to
+    detach them first.
     """
 
     cls: str
@@ -59,16 +59,22 @@ class Policy:
         self._changed = db.changed
         self._closed = False
 
-    @contextmanager
-    def operation(self, task: str, name: str, *marks: Mark) -> Iterator[None]:
+    def operation(self, task: str, name: str, *marks: Mark) -> AbstractContextManager[None]:
         """Check and mark the objects, all or none, for the time of the block.
 
         Raises:
             XenAPIError: what the policy of an object has against its operation, the first
                 object's word first; OTHER_OPERATION_IN_PROGRESS only when patience ran out.
         """
+        return self.operation_on(task, name, lambda: marks)
+
+    @contextmanager
+    def operation_on(
+        self, task: str, name: str, find: Callable[[], Iterable[Mark]]
+    ) -> Iterator[None]:
+        """`operation` on objects that are looked up, anew after each wait, under the lock."""
         with self._changed:
-            self._wait_until_allowed(task, marks)
+            marks = self._wait_until_allowed(task, find)
             owns_task = not self._db.exists("task", task)
             if owns_task:
                 self._db.create_as("task", task, name_label=name, created=now(), served=True)
@@ -107,13 +113,16 @@ class Policy:
             self._closed = True
             self._changed.notify_all()
 
-    def _wait_until_allowed(self, task: str, marks: tuple[Mark, ...]) -> None:
+    def _wait_until_allowed(
+        self, task: str, find: Callable[[], Iterable[Mark]]
+    ) -> tuple[Mark, ...]:
         deadline = time.monotonic() + self._patience
         while True:
             try:
+                marks = tuple(find())
                 for mark in marks:
                     self._check(mark)
-                return
+                return marks
             except XenAPIError as error:
                 remaining = deadline - time.monotonic()
                 if error.code != "OTHER_OPERATION_IN_PROGRESS" or remaining <= 0 or self._closed:

@@ -57,7 +57,7 @@ _HA_CHANGING = {"ha_enable": "HA_ENABLE_IN_PROGRESS", "ha_disable": "HA_DISABLE_
 def check(db: Database, vdi: str, operation: str, leaving_out: Collection[str] = ()) -> None:
     """Raise the XenAPIError that forbids the operation, if there is one.
 
-    The VBDs in `leaving_out` are not looked at: the caller itself is going to detach them.
+    The VBDs in `leaving_out` may be attached: the caller itself is going to detach them.
     """
     sr: str = db.get("VDI", vdi, "SR")
     if operation not in DURING_UPGRADE and upgrading(db):
@@ -91,8 +91,10 @@ def _check_other_operations(db: Database, vdi: str) -> None:
 
 
 def _check_vbds(db: Database, vdi: str, operation: str, leaving_out: Collection[str]) -> None:
-    vbds = [vbd for vbd in db.get("VDI", vdi, "VBDs") if vbd not in leaving_out]
+    vbds: tuple[str, ...] = db.get("VDI", vdi, "VBDs")
     for vbd in vbds:
+        if vbd in leaving_out:
+            continue
         active = db.get("VBD", vbd, "currently_attached") or db.get("VBD", vbd, "reserved")
         tolerated = operation in _WHILE_ATTACHED or (
             operation == "copy" and db.get("VBD", vbd, "mode") == "RO"

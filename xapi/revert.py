@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 
 from xapi import messages, pbd, vdi_copy, vdi_steps
 from xapi.database import Database
@@ -31,21 +32,25 @@ def revert(call: Call, snapshot: str, driver_params: Mapping[str, str]) -> str:
 
     The checks come in the XenAPI's order; before the driver is called nothing has changed.
     """
-    db = call.xapi.db
-    sr: str = db.get("VDI", snapshot, "SR")
-    native = "VDI_REVERT" in features(db, sr)
-    target: str = db.get("VDI", snapshot, "snapshot_of")
+    xapi = call.xapi
+    native = "VDI_REVERT" in features(xapi.db, xapi.db.get("VDI", snapshot, "SR"))
     # All marks or none: whoever holds the SR would block who needs it to let go of the target.
-    marks = (
-        Mark("SR", sr, "vdi_revert" if native else "vdi_clone"),
-        Mark("VDI", snapshot, "revert_to"),
-        Mark("VDI", target, "revert_from"),
-    )
-    with call.xapi.policy.operation(call.task, call.method, *marks):
-        require_revertible(call.xapi, snapshot)
+    marks = partial(_marks, xapi.db, snapshot, "vdi_revert" if native else "vdi_clone")
+    with xapi.policy.operation_on(call.task, call.method, marks):
+        require_revertible(xapi, snapshot)
+        target: str = xapi.db.get("VDI", snapshot, "snapshot_of")
         if native and in_place(call, snapshot, target, driver_params):
             return target
         return _by_clone(call, snapshot, target, driver_params)
+
+
+def _marks(db: Database, snapshot: str, operation: str) -> tuple[Mark, ...]:
+    """The disk is looked up each time: another revert may just have put a clone in its place."""
+    return (
+        Mark("SR", db.get("VDI", snapshot, "SR"), operation),
+        Mark("VDI", snapshot, "revert_to"),
+        Mark("VDI", db.get("VDI", snapshot, "snapshot_of"), "revert_from"),
+    )
 
 
 def require_revertible(xapi: Toolstack, snapshot: str) -> None:

@@ -15,6 +15,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from xapi import messages, revert, task, vdi_steps, vm_disks, vm_metadata, vm_power, vm_rebuild
 from xapi.database import Database
@@ -43,13 +44,12 @@ def revert_vm(call: Call, snapshot: str) -> str:
             SR_BACKEND_FAILURE_109 (chain too long): a driver failed. Everything else is
             raised before anything has changed.
     """
-    policy = call.xapi.policy
+    db, policy = call.xapi.db, call.xapi.policy
     with policy.operation(call.task, call.method, Mark("VM", snapshot, "revert")):
         with vm_rebuild.living(call, snapshot) as vm:
-            plan = _plan(call.xapi.db, snapshot, vm)
-            marks = (Mark("VM", vm, "reverting"), *_marks(call.xapi.db, plan))
-            with policy.operation(call.task, call.method, *marks):
-                _carry_out(call, plan)
+            marks = partial(_marks, db, snapshot, vm)
+            with policy.operation_on(call.task, call.method, marks):
+                _carry_out(call, _plan(db, snapshot, vm))
         _tell(call, snapshot, vm)
     return ""
 
@@ -95,8 +95,10 @@ def _is_native(db: Database, disk: str, live: str) -> bool:
     return there and "VDI_REVERT" in features(db, sr)
 
 
-def _marks(db: Database, plan: Plan) -> Iterator[Mark]:
+def _marks(db: Database, snapshot: str, vm: str) -> Iterator[Mark]:
     """Every SR, snapshot and disk that is going to be used. The VM's own VBDs do not count."""
+    plan = _plan(db, snapshot, vm)
+    yield Mark("VM", vm, "reverting")
     operations: dict[str, str] = {}
     for source in plan.sources:
         sr: str = db.get("VDI", source.snapshot, "SR")

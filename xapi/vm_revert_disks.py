@@ -87,8 +87,8 @@ class RevertedDisks:
     def undo(self) -> None:
         """Bring back what was changed, as far as the drivers let us; remove what was made."""
         for live in reversed(self._changed):
-            if live in self._before and not self._bring_back(live):
-                del self._before[live]  # its only other copy: for the user to revert to
+            if not self._bring_back(live):
+                self._before.pop(live, None)  # its only other copy: for the user to revert to
         for made in (*self.fresh.values(), *self._before.values(), self.image):
             if self.call.xapi.db.exists("VDI", made):
                 vdi_steps.remove_quietly(self.call, made)
@@ -117,18 +117,17 @@ class RevertedDisks:
         )
 
     def _bring_back(self, live: str) -> bool:
-        kept, db = self._before[live], self.call.xapi.db
+        kept = self._before.get(live)
         try:
-            if revert.in_place(self.call, kept, live, {}):
+            if kept and revert.in_place(self.call, kept, live, {}):
                 return True
-            reason = "the driver does not implement it"
+            reason = "there is no way back"
         except XenAPIError as error:
             reason = str(error)
-        kept_uuid: str = db.get("VDI", kept, "uuid")
-        text = (
-            f"A VM.revert failed, and this disk could not be brought back: {reason}. "
-            f"What it held is in its snapshot {kept_uuid}: VDI.revert it."
-        )
+        db = self.call.xapi.db
+        text = f"A VM.revert failed, and this disk could not be brought back: {reason}."
+        if kept:
+            text += f" Revert it to its snapshot {db.get('VDI', kept, 'uuid')}: VDI.revert."
         uuid: str = db.get("VDI", live, "uuid")
         _log.error("VDI %s: %s", uuid, text)
         messages.post(self.call.xapi, "VM_REVERT_DISK_NOT_BROUGHT_BACK", 2, "VDI", uuid, text)

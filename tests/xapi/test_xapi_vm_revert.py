@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import XenAPI
 
+from xapi.errors import XenAPIError
 from xapi.testing import CAPABILITIES, UNIMPLEMENTED, Fault, Rig, serve
 
 NULL = "OpaqueRef:NULL"
@@ -317,6 +318,25 @@ def test_s6_w5_a_failure_brings_the_earlier_disks_back(
     assert len(rig.host.stored()) == len(stored)
 
 
+def test_s6_w5_records_that_cannot_be_written(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    vm, disks = machine(rig, "mem", "old", "mem")
+    snapshot = rig.api.VM.snapshot(vm, "snap")
+    spoil(rig, disks)
+    before, stored = rig.records(), rig.host.stored()
+
+    def fail(*_arguments: object) -> None:
+        raise XenAPIError("INTERNAL_ERROR", ("disk full",))
+
+    monkeypatch.setattr("xapi.vm_revert_records.vm_copy.replace_metrics", fail)
+    assert failure(rig.api.VM.revert, snapshot) == ["VM_REVERT_FAILED", snapshot, vm]
+    unchanged(rig, before)
+    # The one disk of which nothing was kept has its new content, and somebody is told.
+    assert contents(rig, vm) == [b"new 0", b"new 1", b"old 2"]
+    assert rig.host.stored().keys() == stored.keys()
+    [message] = [m for m in rig.api.message.get_all_records().values() if m["cls"] == "VDI"]
+    assert message["obj_uuid"] == rig.api.VDI.get_uuid(disks[2])
+
+
 def test_s6_w5_a_disk_that_cannot_be_brought_back(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -502,6 +522,33 @@ def test_s14_a_snapshot_of_the_same_disk_waits(tmp_path: Path) -> None:
         for thread in (reverting, waiting):
             thread.join(10)
         assert rig.read(made[0]) == b"old 0"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_s14_two_reverts_come_one_after_the_other(tmp_path: Path, kind: str) -> None:
+    with serve(tmp_path) as rig:
+        vm, disks = machine(rig, kind)
+        one, two = (rig.api.VM.snapshot(vm, name) for name in ("one", "two"))
+        spoil(rig, disks)
+        command = "vdi_revert" if kind == "mem" else "vdi_clone"
+        rig.host.gates[command] = threading.Event()
+        [first, second] = [rig.disks(snapshot)["0"] for snapshot in (one, two)]
+        calls = [(rig.login().VDI.revert, first), (rig.login().VDI.revert, second)]
+        calls += [(rig.login().VM.revert, one), (rig.login().VM.revert, two)]
+        threads = [threading.Thread(target=call, args=(ref,)) for call, ref in calls]
+        threads[0].start()
+        assert rig.host.reached.wait(10)
+        for thread in threads[1:]:
+            thread.start()
+        rig.host.gates[command].set()
+        for thread in threads:
+            thread.join(10)
+        assert contents(rig, vm) == [b"old 0"]
+        [live] = rig.disks(vm).values()
+        assert {rig.api.VDI.get_snapshot_of(vdi) for vdi in (first, second)} == {live}
+        assert len(rig.api.VDI.get_all()) == 3
+        names = [record["name"] for record in rig.api.message.get_all_records().values()]
+        assert names.count("VM_SNAPSHOT_REVERTED") == 2
 
 
 def test_s15_the_tree(rig: Rig) -> None:
