@@ -63,6 +63,8 @@ def _record(xapi: Toolstack, type_: str, info: DriverInfo) -> None:
     known = xapi.db.find("SM", type=type_)
     ref = known[0] if known else xapi.db.create("SM", type=type_)
     features = parse_features(info.capabilities)
+    if features != xapi.db.get("SM", ref, "features"):
+        _touch_all(xapi, type_)
     xapi.db.put(
         "SM",
         ref,
@@ -77,6 +79,14 @@ def _record(xapi: Toolstack, type_: str, info: DriverInfo) -> None:
         features=features,
         supported_image_formats=info.image_formats,
     )
+
+
+def _touch_all(xapi: Toolstack, type_: str) -> None:
+    """What the SRs of a type and their VDIs allow depends on what the driver can do."""
+    for sr in xapi.db.find("SR", type=type_):
+        xapi.db.touch("SR", sr)
+        for vdi in xapi.db.get("SR", sr, "VDIs"):
+            xapi.db.touch("VDI", vdi)
 
 
 MESSAGES: tuple[Message, ...] = ()

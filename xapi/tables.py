@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, TypeAlias
 
+from xapi import affected
 from xapi.datamodel import CLASSES
-from xapi.datatypes import Value
+from xapi.datatypes import Ref, Value
 from xapi.errors import handle_invalid
 from xapi.history import Key
 
@@ -23,8 +24,6 @@ Row: TypeAlias = dict[str, Value]
 _INDEXED: Final[Mapping[tuple[str, str], str]] = {
     field.inverse: cls.name for cls in CLASSES.values() for field in cls.fields if field.inverse
 }
-#: Where these change, so may the allowed_operations of the objects referred to.
-_LOOKED_AT: Final = frozenset({"currently_attached", "reserved", "current_operations"})
 
 
 class Tables:
@@ -79,15 +78,16 @@ class Tables:
         self._rows[key.cls][key.ref] = row
         self._created.setdefault(key.ref, next(self._order))
         self._uuids[key.cls, str(row["uuid"])] = key.ref
-        self._note(key)
         for name, value in row.items():
             self._link(key, name, value)
+        self._note(key, row)
 
     def delete(self, key: Key) -> None:
         """Remove a row."""
-        row = self._rows[key.cls].pop(key.ref)
+        row = self._rows[key.cls][key.ref]
+        self._note(key, row)
+        del self._rows[key.cls][key.ref]
         del self._uuids[key.cls, str(row["uuid"])]
-        self._note(key)
         for name, value in row.items():
             self._unlink(key, name, value)
 
@@ -101,7 +101,7 @@ class Tables:
     def update(self, key: Key, fields: Mapping[str, Value]) -> None:
         """Write fields of a row."""
         row = self.row(*key)
-        self._note(key)
+        self._note(key, fields)
         if "uuid" in fields:
             del self._uuids[key.cls, str(row["uuid"])]
             self._uuids[key.cls, str(fields["uuid"])] = key.ref
@@ -109,9 +109,7 @@ class Tables:
             self._unlink(key, name, row[name])
             row[name] = value
             self._link(key, name, value)
-        if not _LOOKED_AT.isdisjoint(fields):
-            for name, value in row.items():
-                self._touch_owner(key, name, value)
+        self._note(key, fields)
 
     def settle(self) -> None:
         """A transaction has ended: forget what it touched, and the places of who is gone."""
@@ -121,10 +119,27 @@ class Tables:
         self.touched.clear()
         self.written.clear()
 
-    def _note(self, key: Key) -> None:
+    def _note(self, key: Key, fields: Iterable[str]) -> None:
+        """These fields of an object change: before that, and after."""
         self.touched[key] = None
         if CLASSES[key.cls].durable:
             self.written[key] = None
+        for path in affected.paths(key.cls, fields):
+            ends = [key]
+            for step in path:
+                ends = [far for near in ends for far in self._neighbours(near, step)]
+            self.touched.update(dict.fromkeys(ends))
+
+    def _neighbours(self, key: Key, name: str) -> list[Key]:
+        """Where a reference or an inverse field of an object leads."""
+        field = CLASSES[key.cls].by_name[name]
+        if field.inverse:
+            cls, _ = field.inverse
+            return [Key(cls, ref) for ref in self._referrers[field.inverse].get(key.ref, ())]
+        if not isinstance(field.type, Ref):
+            raise TypeError(f"{key.cls}.{name} leads nowhere")
+        far = Key(field.type.cls, str(self.row(*key)[name]))
+        return [far] if self.exists(far) else []
 
     def _link(self, key: Key, name: str, value: Value) -> None:
         if (key.cls, name) in _INDEXED:
@@ -140,7 +155,7 @@ class Tables:
             self._touch_owner(key, name, value)
 
     def _touch_owner(self, key: Key, name: str, value: Value) -> None:
-        """An inverse field of the object that is referred to changed, or what its policy sees."""
+        """An inverse field of the object that is referred to changes."""
         owner = _INDEXED.get((key.cls, name))
         if owner and str(value) in self._rows[owner]:
             self.touched[Key(owner, str(value))] = None

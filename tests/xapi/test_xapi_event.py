@@ -250,6 +250,20 @@ def test_a_plugged_vbd_changes_its_vdi_and_vm(rig: Rig) -> None:
     rig.api.VBD.unplug(vbd)
 
 
+def test_another_version_of_a_driver(rig: Rig) -> None:
+    """What SRs and VDIs allow changes with what their driver can do."""
+    sr = rig.sr()
+    vdi = rig.vdi(sr)
+    start = here(rig.api)
+    rig.host.capabilities["mem"] = ("VDI_CREATE",)
+    rig.server.discover_drivers()
+    answer = events_of(rig.api, ["sr", "vdi"], start)
+    assert set(seen(answer)) == {("sr", "mod", sr), ("vdi", "mod", vdi)}
+    for event in answer["events"]:
+        assert "vdi_snapshot" not in event["snapshot"]["allowed_operations"]
+        assert "snapshot" not in event["snapshot"]["allowed_operations"]
+
+
 # -- waiting
 
 
