@@ -10,9 +10,9 @@ from errno import EINVAL, ENAMETOOLONG
 
 from srs.vhd.backing import AnyPath, Backing
 from srs.vhd.chain import refuse_loop
-from srs.vhd.errors import NotDifferencing, ParentPathRefused, SizeRefused
+from srs.vhd.errors import NoSpace, NotDifferencing, ParentPathRefused, SizeRefused
 from srs.vhd.footers import FoundFooter, find_footer, write_footers, write_primary
-from srs.vhd.format import SECTOR, UNUSED, Footer
+from srs.vhd.format import FIXED, SECTOR, UNUSED, Footer
 from srs.vhd.header import Header
 from srs.vhd.image import Image
 from srs.vhd.parent import linked, open_disk
@@ -21,14 +21,23 @@ from srs.vhd.parent import linked, open_disk
 def set_hidden(path: AnyPath, hidden: int) -> None:
     """Mark a disk as hidden (1: an inner node, or garbage) or visible (0), in both footers.
 
-    The field's tools take any byte; nobody gives others than these a meaning.
+    The field's tools take any byte; nobody gives others than these a meaning. Where the medium has
+    no room for a last footer that was lost, hiding a sparse disk writes only the first: whoever
+    hides a disk is about to remove it, and that makes room.
 
     Raises:
         VHDError: the disk cannot be opened or written.
     """
     with Backing(os.fspath(path), writable=True) as backing:
         found = find_footer(backing)
-        replace_footer(backing, found, replace(found.footer, hidden=int(hidden)))
+        footer = replace(found.footer, hidden=int(hidden))
+        try:
+            replace_footer(backing, found, footer)
+        except NoSpace:
+            if not hidden or footer.disk_type == FIXED:
+                raise
+            backing.write(0, footer.pack())
+            backing.sync()
 
 
 def set_physical_size(path: AnyPath, size: int) -> None:

@@ -2,6 +2,9 @@
 
 import hashlib
 import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -191,6 +194,36 @@ def test_set_refuses(tool: Tool, chain: None, words: tuple[str, ...], line: str)
     done = tool("set", "-n", "base.vhd", *words)
     assert (done.status, done.out) == (22, f"{line}\n")
     assert Path("base.vhd").read_bytes() == before
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> Iterator[Path]:
+    """A disk without its last footer, on a file system that has no room for another."""
+    place = tmp_path / "full"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(place)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting needs root")
+    disk, rest = place / "a.vhd", place / "rest"
+    vhd.create(disk, 2 * MIB, max_size=700 * MIB)
+    os.truncate(disk, 4096)  # All metadata: a footer would begin the next page.
+    with rest.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    yield disk
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_hiding_a_disk_that_is_to_be_removed_needs_no_room(tool: Tool, full: Path) -> None:
+    done = tool("set", "-n", full, "-f", "hidden", "-v", 1)
+    assert (done.status, done.out) == (0, "")
+    assert tool("query", "-n", full, "-f").out == "hidden: 1\n"
+    assert tool("scan", "-f", full).out.split()[3] == "hidden=1"
+    assert tool("set", "-n", full, "-f", "hidden", "-v", 0).status == 28
+    assert tool("query", "-n", full, "-f").out == "hidden: 1\n"
+    full.with_name("rest").unlink()
+    assert tool("set", "-n", full, "-f", "hidden", "-v", 0).status == 0
+    assert tool("check", "-n", full).out == f"{full} is valid\n"
 
 
 def test_modify_relinks(tool: Tool, chain: None, directory: Path) -> None:
