@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from srs.vhd.backing import Backing
-from srs.vhd.errors import BadFooter, NotSparse, Poisoned
+from srs.vhd.errors import NotSparse
 from srs.vhd.footers import FoundFooter, find_footer
-from srs.vhd.format import FIXED, SECTOR, Footer, checksum, with_checksum
+from srs.vhd.format import FIXED, SECTOR, Footer
 from srs.vhd.image import Image
 
 
@@ -35,24 +35,10 @@ def peek(name: str, *, backup: bool = False) -> Iterator[Disk]:
     Raises what opening a disk raises, but for Poisoned.
     """
     with Backing(name) as backing:
-        try:
-            found = _backup(backing) if backup else find_footer(backing)
-        except Poisoned:
-            found = _poisoned(backing)
+        if backup:
+            raw = backing.read(0, SECTOR)
+            found = FoundFooter(Footer.unpack(raw, name, poisoned=True), None)
+        else:
+            found = find_footer(backing, poisoned=True)
         fixed = found.footer.disk_type == FIXED
         yield Disk(name, backing, found.footer, None if fixed else Image(backing, found))
-
-
-def _backup(backing: Backing) -> FoundFooter:
-    return FoundFooter(Footer.unpack(backing.read(0, SECTOR), backing.path), None)
-
-
-def _poisoned(backing: Backing) -> FoundFooter:
-    """The footer of a disk in the middle of a journaled resize: both copies say so."""
-    for at in (backing.size() - SECTOR, 0):
-        raw = backing.read(at, SECTOR)
-        stored = int.from_bytes(raw[Footer.CHECKSUM_AT : Footer.CHECKSUM_AT + 4], "big")
-        if raw[:8] == Footer.POISON and stored == checksum(raw, Footer.CHECKSUM_AT):
-            cured = with_checksum(Footer.COOKIE + raw[8:], Footer.CHECKSUM_AT)
-            return FoundFooter(Footer.unpack(cured, backing.path), at)
-    raise BadFooter(backing.path, "no copy is whole")

@@ -20,7 +20,7 @@ class FoundFooter:
     primary_at: int | None
 
 
-def find_footer(backing: Backing) -> FoundFooter:
+def find_footer(backing: Backing, *, poisoned: bool = False) -> FoundFooter:
     """The footer of an open disk: primary, else the 511-byte form, else the backup.
 
     A valid primary wins over a backup that differs from it (a writer changes the primary first),
@@ -29,28 +29,23 @@ def find_footer(backing: Backing) -> FoundFooter:
 
     Raises:
         BadFooter: no copy is whole; the reason is that of the primary.
-        Poisoned: an interrupted journaled resize owns the disk.
+        Poisoned: an interrupted journaled resize owns the disk, and ``poisoned`` is not set.
     """
-    size = backing.size()
+    raw, at = read_primary(backing, backing.size())
     try:
-        primary, at = _primary(backing, size)
+        primary = Footer.unpack(raw, backing.path, poisoned=poisoned)
     except BadFooter:
-        backup = read_backup(backing)
+        backup = read_backup(backing, poisoned=poisoned)
         if backup is None:
             raise
         return FoundFooter(backup, None)
     if primary.disk_type != FIXED:
-        backup = read_backup(backing)
+        backup = read_backup(backing, poisoned=poisoned)
         if backup and backup.unique_id != primary.unique_id:
             return FoundFooter(backup, None)
         if backup and Footer.old_tap(primary.creator, primary.creator_version):
             primary = replace(primary, hidden=backup.hidden)
     return FoundFooter(primary, at)
-
-
-def _primary(backing: Backing, size: int) -> tuple[Footer, int]:
-    raw, at = read_primary(backing, size)
-    return Footer.unpack(raw, backing.path), at
 
 
 def read_primary(backing: Backing, size: int) -> tuple[bytes, int]:
@@ -62,10 +57,10 @@ def read_primary(backing: Backing, size: int) -> tuple[bytes, int]:
     return tail, at
 
 
-def read_backup(backing: Backing) -> Footer | None:
+def read_backup(backing: Backing, *, poisoned: bool = False) -> Footer | None:
     """The copy at byte 0, which is data in a fixed disk and therefore never one of those."""
     try:
-        backup = Footer.unpack(backing.read(0, SECTOR), backing.path)
+        backup = Footer.unpack(backing.read(0, SECTOR), backing.path, poisoned=poisoned)
     except BadFooter:
         return None
     return None if backup.disk_type == FIXED else backup

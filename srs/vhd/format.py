@@ -158,12 +158,13 @@ class Footer:
         return with_checksum(self.POISON + self.pack()[len(self.POISON) :], self.CHECKSUM_AT)
 
     @classmethod
-    def unpack(cls, raw: bytes, path: str) -> "Footer":
+    def unpack(cls, raw: bytes, path: str, *, poisoned: bool = False) -> "Footer":
         """Read a footer; ``path`` names the file in errors.
 
         Raises:
             BadFooter: cookie, checksum, version, type or size are wrong.
-            Poisoned: the footer belongs to an interrupted journaled resize.
+            Poisoned: it belongs to an interrupted journaled resize, and ``poisoned`` is not set,
+                as it is by those who only want to see what there is.
         """
         if len(raw) != SECTOR or raw[:8] not in (cls.COOKIE, cls.POISON):
             raise BadFooter(path, "no cookie")
@@ -173,7 +174,7 @@ class Footer:
         chs = (cylinders, heads, sectors)
         if not cls.sealed(raw):
             raise BadFooter(path, "wrong checksum")
-        if cookie == cls.POISON:
+        if cookie == cls.POISON and not poisoned:
             raise Poisoned(path, UUID(bytes=unique_id))
         if version >> 16 != VERSION_1_0 >> 16:
             raise BadFooter(path, f"version {version:#x}")

@@ -201,7 +201,7 @@ def _glance(disk: _Readable, markers: bool) -> tuple[Scanned, bool]:
     """What the first sectors tell, and if the parent is raw."""
     raw = disk.read(0, FIRST_TABLE)
     try:
-        footer = Footer.unpack(raw[:SECTOR], disk.path)
+        footer = Footer.unpack(raw[:SECTOR], disk.path, poisoned=True)
     except BadFooter:
         footer = Footer.unpack(disk.read(max(0, disk.size() - SECTOR), SECTOR), disk.path)
         if footer.disk_type != FIXED:
@@ -219,7 +219,7 @@ def _glance(disk: _Readable, markers: bool) -> tuple[Scanned, bool]:
 
 def _look(backing: Backing, markers: bool) -> tuple[Scanned, bool]:
     """What a disk tells, its parent's path resolved, and if the parent is raw."""
-    found = find_footer(backing)
+    found = find_footer(backing, poisoned=True)
     if found.footer.disk_type == FIXED:
         return _record(backing, found.footer, None, None), False
     image = Image(backing, found)

@@ -208,6 +208,8 @@ def test_poisoned_disk_can_be_looked_at(tool: Tool) -> None:
     poison("leaf.vhd")
     before = Path("leaf.vhd").read_bytes()
     assert tool("query", "-n", "leaf.vhd", "-vf").lines == ["20", "hidden: 0"]
+    for fast in ((), ("-f",)):
+        assert tool("scan", *fast, "leaf.vhd").out.endswith(" hidden=0 parent=base.vhd\n")
     assert tool("read", "-n", "leaf.vhd", "-p").lines[2] == "Cookie              : v_poison"
     assert tool("read", "-n", "leaf.vhd", "-b", 1).out == "block: 1: offset: 7680\n"
     for words in (
