@@ -1,6 +1,7 @@
 """What all commands have in common: command line, usage, exit codes, and never a traceback."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,21 @@ def test_unknown_letter(program: str, name: str, capsys: pytest.CaptureFixture[s
     out, err = capsys.readouterr()
     assert out.startswith("options: ")
     assert err == f"{program} {name}: invalid option -- '?'\n"
+
+
+def test_reference_names_every_command_and_letter() -> None:
+    """And no other; the form of a line is for people."""
+    text = (Path(__file__).parents[2] / "docs/reference/vhd.md").read_text()
+    block = re.sub(r"\n {20,}", " ", text)
+    documented = {
+        (program, name): re.findall(r"-(\w+)", usage)
+        for program, name, usage in re.findall(r"^    (\w+-util) +(\w+) +(.*)$", block, re.M)
+    }
+    assert sorted(documented) == sorted(ALL)
+    for (program, name), letters in documented.items():
+        takes = set("".join(re.findall(r"-(\w+)", TABLES[program][name].usage)))
+        # Two letters are there to be refused.
+        assert set("".join(letters)) == takes - (set("kE") if name == "copy" else set())
 
 
 @pytest.mark.parametrize("program", MAINS)
