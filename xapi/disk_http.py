@@ -53,7 +53,7 @@ class DiskTransfers:
     def export(self, environ: WSGIEnvironment) -> Answer:
         """The content of a disk. The transfer goes on while the answer's body is taken."""
         query = http_call.parse(environ)
-        with ExitStack() as stack, _http_errors():
+        with _http_errors(), ExitStack() as stack:
             call = stack.enter_context(self._work(query, "VDI.export")).call
             format_ = _format(query)
             ref = _vdi(self._xapi, query.required("vdi"))

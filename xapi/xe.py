@@ -11,7 +11,17 @@ import os
 import sys
 from collections.abc import Sequence
 
-from xapi import xe_completion, xe_disks, xe_lists, xe_params, xe_pool, xe_storage, xe_vm
+from xapi import (
+    xe_completion,
+    xe_disks,
+    xe_events,
+    xe_lists,
+    xe_params,
+    xe_pool,
+    xe_storage,
+    xe_transfer,
+    xe_vm,
+)
 from xapi.xe_args import Arguments, parse
 from xapi.xe_client import ApiFailure, Client, XeError
 from xapi.xe_command import Command
@@ -54,6 +64,8 @@ def commands() -> dict[str, Command]:
         *xe_vm.COMMANDS,
         *xe_disks.COMMANDS,
         *xe_pool.COMMANDS,
+        *xe_events.COMMANDS,
+        *xe_transfer.COMMANDS,
         *xe_lists.commands(),
         *xe_params.commands(),
     )

@@ -78,7 +78,7 @@ def _keys(command: Command, before: Arguments) -> Iterable[str]:
             yield parameter.key
         elif parameter.key not in before.keys:
             yield f"{parameter.key}="
-    if command.fields:
+    if command.fields in CLASSES:
         for name, column in columns(CLASSES[command.fields]).items():
             if name not in before.keys:
                 yield f"{name}="
@@ -92,7 +92,7 @@ def _values(client: Client, command: Command, before: Arguments, key: str) -> It
             return _of_parameter(client, command, before, parameter)
     if key == "vm":
         return [vm[name] for vm in client.call("VM.get_all_records").values() for name in _NAMES]
-    column = columns(CLASSES[command.fields]).get(key) if command.fields else None
+    column = columns(CLASSES[command.fields]).get(key) if command.fields in CLASSES else None
     if column is None:
         return ()
     if column.field.type is Basic.BOOL:
