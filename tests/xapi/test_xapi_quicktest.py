@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -231,6 +232,19 @@ def test_a_driver_that_does_not_switch(rig: Rig, wanted: bool) -> None:
 
 
 # -- data
+
+
+def test_q29_q35_a_copy_in_the_background(rig: Rig, sr: str) -> None:
+    vdi = rig.vdi(sr, b"written")
+    task = rig.api.Async.VDI.copy(vdi, rig.sr(), NULL, NULL)
+    while rig.api.task.get_status(task) == "pending":
+        pass
+    assert rig.api.task.get_status(task) == "success"
+    found = re.fullmatch("<value>(OpaqueRef:.*)</value>", rig.api.task.get_result(task))
+    assert found is not None
+    copy = found[1]
+    assert rig.read(copy, 7) == b"written"
+    assert rig.api.VDI.checksum(copy) == rig.api.VDI.checksum(vdi)
 
 
 def test_q33_a_copy_into_another_vdi(rig: Rig, sr: str) -> None:
