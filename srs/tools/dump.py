@@ -86,9 +86,7 @@ def _compare(stored: int, computed: int) -> str:
 
 
 def _text(raw: bytes) -> str:
-    """Bytes up to the first NUL, harmless on a terminal."""
-    text = raw.partition(b"\0")[0].decode("ascii", "replace")
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    return raw.partition(b"\0")[0].decode("ascii", "replace")
 
 
 def _when(timestamp: int) -> str:
@@ -138,15 +136,11 @@ def _header_lines(raw: bytes, number: Number) -> Iterator[str]:
     yield _line("Header version", _version(version))
     yield _line("Max BAT size", number(slots))
     yield _line("Block size", f"{number(block)} ({block >> 20} MB)")
-    yield _line("Parent name", _name(name.decode("utf-16-be", "replace").partition("\0")[0]))
+    yield _line("Parent name", name.decode("utf-16-be", "replace").partition("\0")[0])
     yield _line("Parent UUID", UUID(bytes=parent))
     yield _line("Parent timestamp", _when(stamp))
     yield _line("Checksum", _sum(raw, Header.CHECKSUM_AT))
     yield ""
-
-
-def _name(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _locator_lines(backing: Backing, header: bytes, number: Number) -> Iterator[str]:
@@ -164,7 +158,7 @@ def _locator_lines(backing: Backing, header: bytes, number: Number) -> Iterator[
         yield _line("       data_space", number(entry.space))
         yield _line("       data_length", number(entry.length))
         yield _line("       data_offset", number(entry.offset))
-        yield _line("       decoded name", _name(name or ""))
+        yield _line("       decoded name", name or "")
         yield ""
 
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from srs.vhd.errors import VHDError
 
 _INTERRUPTED = 130
+_CONTROLS = dict.fromkeys([*range(32), *range(127, 160)], "?")
+"""A damaged or hostile disk must neither forge lines nor talk to a terminal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +39,8 @@ class Command:
 
 
 def say(line: str) -> None:
-    """Print a line on stdout; file names keep the bytes they have."""
-    put(os.fsencode(f"{line}\n"))
+    """Print a line on stdout; file names keep their bytes, but for control characters."""
+    put(os.fsencode(line.translate(_CONTROLS) + "\n"))
 
 
 def put(raw: bytes | bytearray | memoryview) -> None:
@@ -48,6 +50,7 @@ def put(raw: bytes | bytearray | memoryview) -> None:
 
 def complain(line: str) -> None:
     """Print a line on stderr."""
+    line = line.translate(_CONTROLS)
     sys.stderr.write(line.encode("utf-8", "backslashreplace").decode("utf-8") + "\n")
 
 

@@ -193,3 +193,69 @@ def test_no_command_line_ends_in_a_traceback(
     assert 0 <= status <= 133
     assert status == 0 or out or err
     assert os.path.isdir("sub")
+
+
+PATCHES = st.lists(
+    st.tuples(
+        st.one_of(st.integers(0, 2100), st.integers(2040, 4608), st.integers(-512, -1)),
+        st.one_of(st.binary(min_size=1, max_size=24), st.sampled_from([b"\0" * 8, b"\xff" * 8])),
+    ),
+    max_size=6,
+)
+
+
+CONTROLS = {chr(code) for code in (*range(32), *range(127, 160))} - {"\n"}
+
+
+def sealed(raw: bytearray) -> None:
+    """Give footers and header the checksums that belong to their bytes."""
+    for start, length, at in ((0, 512, 64), (len(raw) - 512, 512, 64), (512, 1024, 36)):
+        part = raw[start : start + length]
+        part[at : at + 4] = bytes(4)
+        raw[start + at : start + at + 4] = (~sum(part) & 0xFFFFFFFF).to_bytes(4, "big")
+
+
+@settings(
+    deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(PATCHES, st.booleans(), st.one_of(st.none(), st.integers(0, 6000)))
+def test_no_damage_ends_in_a_traceback(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsysbinary: pytest.CaptureFixture[bytes],
+    patches: list[tuple[int, bytes]],
+    seal: bool,
+    length: int | None,
+) -> None:
+    """Looking at a damaged disk gives an answer, and on stdout nothing that a terminal obeys."""
+    monkeypatch.chdir(tmp_path)
+    if not os.path.exists("leaf.vhd"):
+        vhd.create("base.vhd", 4 << 20)
+        vhd.snapshot("leaf.vhd", "base.vhd")
+        with vhd.open_chain("leaf.vhd", writable=True) as disk:
+            disk.write(0, bytes(2 << 20))
+        os.rename("leaf.vhd", "sound")
+    raw = bytearray(Path("sound").read_bytes())
+    for at, data in patches:
+        at %= len(raw)
+        raw[at : at + len(data)] = data[: len(raw) - at]
+    if seal:
+        sealed(raw)
+    Path("leaf.vhd").write_bytes(raw[:length])
+    for words in (
+        "query -vspfmdaS",
+        "query -pu",
+        "read -p",
+        "read -t 0 -b 0 -i 0 -e 0 -c 2",
+        "check -s",
+        "check -p",
+        "key -p",
+    ):
+        status = vhd_util.main([*words.split(), "-n", "leaf.vhd"])
+        out, err = capsysbinary.readouterr()
+        assert 0 <= status <= 133
+        assert status == 0 or out or err
+        assert not set(out.decode()) & CONTROLS
+    for words in ("scan -M leaf.vhd", "scan -f -M leaf.vhd", "scan -p leaf.vhd base.vhd"):
+        assert 0 <= vhd_util.main(words.split()) <= 133
+    capsysbinary.readouterr()

@@ -103,6 +103,18 @@ def test_parent_that_is_gone(tool: Tool) -> None:
         assert tool("scan", *words, "sr/a.vhd").lines == expected
 
 
+def test_name_of_a_parent_forges_no_line(tool: Tool) -> None:
+    raw = bytearray(Path("sr/a.vhd").read_bytes())
+    name = "b\nvhd=evil".encode("utf-16-be")
+    raw[512 + 64 : 512 + 64 + len(name)] = name
+    raw[512 + 36 : 512 + 40] = bytes(4)
+    raw[512 + 36 : 512 + 40] = (~sum(raw[512:1536]) & 0xFFFFFFFF).to_bytes(4, "big")
+    Path("sr/a.vhd").write_bytes(raw)
+    done = tool("scan", "-f", "sr/a.vhd")
+    assert len(done.lines) == 1
+    assert done.out.endswith(" parent=b?vhd=evil\n")
+
+
 def test_tree(tool: Tool) -> None:
     vhd.snapshot("sr/d.vhd", "sr/c.vhd", link_empty=True)
     vhd.set_hidden("sr/a.vhd", 1)
