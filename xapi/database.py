@@ -7,7 +7,7 @@ before anybody else can see what it did.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,9 @@ class Database:
         state: the file that keeps the objects; None: they end with the process.
         deletions: how many deletions the history remembers.
 
-    `history` tells what happened when. `changed` is notified after each change that it
-    recorded and each end of a session, under `lock`.
+    `history` tells what happened when. After each transaction, still under `lock`, `listeners`
+    are called with the objects that it touched, and `changed` is notified where a client could
+    see anything of it.
 
     Raises:
         StateError: the state file cannot be used.
@@ -51,6 +52,7 @@ class Database:
     ) -> None:
         self.lock = threading.RLock()
         self.changed = threading.Condition(self.lock)
+        self.listeners: list[Callable[[Collection[Key]], None]] = []
         self._uuid_source = uuid_source
         self._tables = Tables()
         self._undo: list[Callable[[], None]] | None = None
@@ -237,5 +239,7 @@ class Database:
             )
         if visible:
             self.history.record(visible, exists)
-        if visible or not all(map(exists, tables.touched)):
             self.changed.notify_all()
+        if tables.touched:
+            for listener in self.listeners:
+                listener(tables.touched)

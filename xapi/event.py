@@ -8,7 +8,6 @@ an answer once, as it is when the answer is made.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from xapi.generated import record
 from xapi.history import Change, Key
 from xapi.message import Call, Message, Param
 from xapi.subscription import WATCHED, Subscription, parse_token, token
+from xapi.waiters import Waiters
 
 #: Between the first change that a client waits for and the answer: others join it.
 _BATCH_SECONDS: Final = 0.02
@@ -43,16 +43,19 @@ class Events:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._closed = threading.Event()
+        self._waiters = Waiters(db)
         self._registrations: dict[str, _Registration] = {}
         self._records: dict[Key, Record] = {}
         self._records_generation = 0
 
     def close(self) -> None:
         """The server stops: who waits gets what there is."""
-        with self._db.changed:
-            self._closed.set()
-            self._db.changed.notify_all()
+        self._waiters.close()
+
+    @property
+    def waiting(self) -> int:
+        """How many calls are waiting."""
+        return len(self._waiters)
 
     # -- event.from
 
@@ -93,16 +96,17 @@ class Events:
             fresh = _Registration((), self._db.history.generation)
             registration = self._registrations.setdefault(session, fresh)
             registration.texts = (*registration.texts, *map(str.lower, texts))
+            self._waiters.wake(session)
 
     def unregister(self, session: str, texts: tuple[str, ...]) -> None:
         """The contrary, for the same texts."""
         dropped = set(map(str.lower, texts))
-        with self._db.changed:
+        with self._db.lock:
             registration = self._registration(session)
             registration.texts = tuple(t for t in registration.texts if t not in dropped)
             if not registration.texts:
                 del self._registrations[session]
-            self._db.changed.notify_all()
+            self._waiters.wake(session)
 
     def following(self, call: Call) -> tuple[Record, ...]:
         """What happened since the session last asked; there is no limit to the waiting.
@@ -162,8 +166,10 @@ class Events:
         """Wait until something wanted happened, and a moment longer; False: time is over."""
         history = self._db.history
         waited = False
-        with self._db.changed:
-            while not self._closed.is_set():
+        while True:
+            with self._db.lock:
+                if self._waiters.closed:
+                    return False
                 if not self._is_open(session):
                     raise XenAPIError("SESSION_INVALID", (session,))
                 covers = wanted().covers
@@ -173,11 +179,12 @@ class Events:
                 remaining = None if deadline is None else deadline - time.monotonic()
                 if remaining is not None and remaining <= 0:
                     return False
-                waited = True
-                self._db.changed.wait(remaining)
+                waiter = self._waiters.add(session, covers)
+            self._waiters.wait(waiter, remaining)
+            waited = True
         if waited:
-            self._closed.wait(_BATCH_SECONDS)
-        return not self._closed.is_set()
+            self._waiters.pause(_BATCH_SECONDS)
+        return True
 
     def _event(self, call: Call, change: Change, timestamp: str) -> Record:
         event: dict[str, Value] = {

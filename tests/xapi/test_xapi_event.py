@@ -292,12 +292,9 @@ def test_a_hundred_wait_and_others_are_answered(rig: Rig, waiters: Waiters) -> N
 
 
 def until_waiting(rig: Rig, count: int) -> None:
-    """So many threads wait for changes of the database."""
-    changed: Any = rig.server.xapi.db.changed
-    waiting = 0
-    while waiting < count:
-        with changed:
-            waiting = len(changed._waiters)
+    """So many calls wait."""
+    while rig.server.xapi.events.waiting < count:
+        threading.Event().wait(0.001)
 
 
 class Raw:
