@@ -57,9 +57,15 @@ class Dispatcher:
         self._messages = {message.name: message for message in _all_messages()}
 
     @property
+    def messages(self) -> tuple[Message, ...]:
+        """All messages."""
+        return tuple(self._messages.values())
+
+    @property
     def methods(self) -> tuple[str, ...]:
-        """The names of all messages."""
-        return tuple(self._messages)
+        """What can be called, in the background too."""
+        in_background = (_ASYNC + name for name, m in self._messages.items() if m.asynchronous)
+        return (*self._messages, *in_background)
 
     def call(self, method: str, params: Sequence[object], *, local: bool) -> Value:
         """Run one message; `local` tells that it came through the unix socket.

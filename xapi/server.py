@@ -70,7 +70,7 @@ class XapiServer:
             host=this_host,
             dom0=dom0,
         )
-        self._dispatcher = dispatcher = Dispatcher(self.xapi)
+        self.dispatcher = dispatcher = Dispatcher(self.xapi)
         self._tcp = HttpServer((address, port), _application(self.xapi, dispatcher, local=False))
         self._servers = [self._tcp]
         self._unix_socket = unix_socket
@@ -108,7 +108,7 @@ class XapiServer:
             thread.start()
         for thread in (*stopping, *self._threads):
             thread.join()
-        self._dispatcher.join()
+        self.dispatcher.join()
         if self._unix_socket is not None:
             self._unix_socket.unlink(missing_ok=True)
         self.xapi.db.close()

@@ -6,6 +6,7 @@ that are plugged into it. What is simulated is the VM that would read them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
 from typing import cast
@@ -21,6 +22,7 @@ from xapi.policy_vm import check_power_state, runs
 from xapi.toolstack import Toolstack
 
 _MAX_USERDEVICE = 255
+_NUMBER = re.compile(r"[0-9]{1,3}")
 
 
 def create(call: Call, record: Mapping[str, object]) -> str:
@@ -173,9 +175,14 @@ def release(call: Call, vbd: str) -> None:
     db.put("VBD", vbd, runtime_properties={})
 
 
+def device_number(userdevice: str) -> int:
+    """The number that a userdevice stands for. set_userdevice takes any text: that comes last."""
+    return int(userdevice) if _NUMBER.fullmatch(userdevice) else _MAX_USERDEVICE + 1
+
+
 def device_name(userdevice: str) -> str:
     """What a VM calls the disk of that number: xvda, ... xvdz, xvdaa, ..."""
-    number, letters = int(userdevice), ""
+    number, letters = device_number(userdevice), ""
     while number >= 0:
         letters = chr(ord("a") + number % 26) + letters
         number = number // 26 - 1
@@ -227,7 +234,7 @@ def _userdevice(xapi: Toolstack, vm: str, wanted: str) -> str:
     free = free_devices(xapi, vm)
     if wanted == "autodetect":
         return free[0]
-    if not wanted.isdecimal() or int(wanted) > _MAX_USERDEVICE:
+    if device_number(wanted) > _MAX_USERDEVICE:
         raise XenAPIError("INVALID_DEVICE", (wanted,))
     if wanted not in free:
         raise XenAPIError("DEVICE_ALREADY_EXISTS", (wanted,))
