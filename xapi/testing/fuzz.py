@@ -47,7 +47,7 @@ _TEXTS = (
 )
 #: What JSON can carry and XML cannot.
 _ODD = "\0\x1b\ud800\ufffe"
-_NUMBERS = (0, 1, -1, 512, 1 << 20, 1 << 31, (1 << 63) - 1, -(1 << 63))
+_NUMBERS = (0, 1, -1, 512, 1 << 20, 1 << 25, (1 << 63) - 1, -(1 << 63))
 
 
 class Finding(Exception):

@@ -380,6 +380,8 @@ class _Driver:
         record = self.api("VDI.get_record", self._request["vdi_ref"])
         if size < int(record["virtual_size"]):
             raise Fault(79, "VDI Invalid size [opterr=shrinking not allowed]")
+        if size >= 1 << 41:
+            raise Fault(79, "VDI Invalid size")
         self.api("VDI.set_virtual_size", self._request["vdi_ref"], str(size))
         return {"uuid": record["uuid"], "location": self._vdi}
 
