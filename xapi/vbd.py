@@ -129,6 +129,16 @@ def set_mode(call: Call, self: str, value: str) -> str:
     return ""
 
 
+def set_userdevice(call: Call, self: str, value: str) -> str:
+    """Another device number, for the next time that the VM starts."""
+    db = call.xapi.db
+    with db.transaction():
+        vm: str = db.get("VBD", self, "VM")
+        if value != db.get("VBD", self, "userdevice"):
+            db.put("VBD", self, userdevice=_userdevice(call.xapi, vm, value))
+    return ""
+
+
 def _pause(operation: str) -> Callable[..., str]:
     """Pause and unpause: allowed or not, no driver has them any more."""
 
@@ -233,6 +243,8 @@ def free_devices(xapi: Toolstack, vm: str) -> tuple[str, ...]:
 def _userdevice(xapi: Toolstack, vm: str, wanted: str) -> str:
     free = free_devices(xapi, vm)
     if wanted == "autodetect":
+        if not free:
+            raise not_allowed("The VM has as many VBDs as it can have.")
         return free[0]
     if device_number(wanted) > _MAX_USERDEVICE:
         raise XenAPIError("INVALID_DEVICE", (wanted,))
@@ -254,6 +266,7 @@ MESSAGES = (
     Message("VBD.eject", eject, (_VBD,)),
     Message("VBD.assert_attachable", assert_attachable, (_SELF,)),
     Message("VBD.set_mode", set_mode, (_SELF, Param("value", VBD_MODE))),
+    Message("VBD.set_userdevice", set_userdevice, (_SELF, Param("value", Basic.STRING))),
     Message("VBD.pause", _pause("pause"), (_SELF,)),
     Message("VBD.unpause", _pause("unpause"), (_SELF, Param("token", Basic.STRING))),
 )

@@ -15,8 +15,7 @@ def living(call: Call, snapshot: str) -> Iterator[str]:
     """The VM that the snapshot was taken of.
 
     Where it is gone, a halted one without devices is made for the time of the block, with its
-    old uuid. It stays, and becomes the one that all its snapshots were taken of, unless the
-    block fails.
+    old uuid. It stays if the block has made it the one that the snapshot is of.
     """
     db = call.xapi.db
     vm: str = db.get("VM", snapshot, "snapshot_of")
@@ -26,13 +25,10 @@ def living(call: Call, snapshot: str) -> Iterator[str]:
     made = _rebuild(call, snapshot)
     try:
         yield made
-    except BaseException:
+    finally:
         with db.transaction():
-            remove_records(call, made)
-        raise
-    with db.transaction():
-        for sibling in {snapshot, *db.find("VM", snapshot_of=vm)}:
-            db.put("VM", sibling, snapshot_of=made)
+            if db.get("VM", snapshot, "snapshot_of") != made:
+                remove_records(call, made)
 
 
 def _rebuild(call: Call, snapshot: str) -> str:

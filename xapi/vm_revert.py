@@ -14,18 +14,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 
-from xapi import messages, revert, task, vdi_steps, vm_disks, vm_metadata, vm_power, vm_rebuild
-from xapi.database import Database
-from xapi.datatypes import NULL, Ref, Value
+from xapi import messages, revert, task, vdi_steps, vm_power, vm_rebuild, vm_revert_plan
+from xapi.datatypes import NULL, Ref
 from xapi.errors import XenAPIError
 from xapi.message import Call, Message, Param
 from xapi.policy import Mark
-from xapi.policy_sr import features
 from xapi.policy_vm import runs
-from xapi.vm_revert_disks import RevertedDisks, Source
+from xapi.vm_revert_disks import RevertedDisks
+from xapi.vm_revert_plan import Plan
 from xapi.vm_revert_records import commit
 
 _log = logging.getLogger(__name__)
@@ -47,73 +45,11 @@ def revert_vm(call: Call, snapshot: str) -> str:
     db, policy = call.xapi.db, call.xapi.policy
     with policy.operation(call.task, call.method, Mark("VM", snapshot, "revert")):
         with vm_rebuild.living(call, snapshot) as vm:
-            marks = partial(_marks, db, snapshot, vm)
+            marks = partial(vm_revert_plan.marks, db, snapshot, vm)
             with policy.operation_on(call.task, call.method, marks):
-                _carry_out(call, _plan(db, snapshot, vm))
+                _carry_out(call, vm_revert_plan.make(db, snapshot, vm))
         _tell(call, snapshot, vm)
     return ""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What is to be done: `sources` name each disk once, however many VBDs have it.
-
-    `image` is the suspend VDI of a checkpoint; `own` are the VBDs that the VM has now;
-    `fields` are what its record will say.
-    """
-
-    snapshot: str
-    vm: str
-    sources: tuple[Source, ...]
-    image: str
-    own: frozenset[str]
-    fields: Mapping[str, Value]
-
-
-def _plan(db: Database, snapshot: str, vm: str) -> Plan:
-    with db.lock:
-        sources: dict[str, Source] = {}
-        for vbd in vm_disks.vbds(db, snapshot, disks=True):
-            disk: str = db.get("VBD", vbd, "VDI")
-            live: str = db.get("VDI", disk, "snapshot_of")
-            source = Source(disk, live, _is_native(db, disk, live))
-            # Two VBDs of one disk have two snapshots of it: the first one stands for both.
-            sources.setdefault(disk if live == NULL else live, source)
-        return Plan(
-            snapshot,
-            vm,
-            tuple(sources.values()),
-            image=db.get("VM", snapshot, "suspend_VDI"),
-            own=frozenset(db.get("VM", vm, "VBDs")),
-            fields=vm_metadata.restored(db, snapshot),
-        )
-
-
-def _is_native(db: Database, disk: str, live: str) -> bool:
-    sr: str = db.get("VDI", disk, "SR")
-    there = db.exists("VDI", live) and db.get("VDI", live, "SR") == sr
-    return there and "VDI_REVERT" in features(db, sr)
-
-
-def _marks(db: Database, snapshot: str, vm: str) -> Iterator[Mark]:
-    """Every SR, snapshot and disk that is going to be used. The VM's own VBDs do not count."""
-    plan = _plan(db, snapshot, vm)
-    yield Mark("VM", vm, "reverting")
-    operations: dict[str, str] = {}
-    for source in plan.sources:
-        sr: str = db.get("VDI", source.snapshot, "SR")
-        if source.native:
-            operations[sr] = "vdi_revert"
-        operations.setdefault(sr, "vdi_clone")
-    for image in (plan.image, db.get("VM", plan.vm, "suspend_VDI")):
-        if db.exists("VDI", image):
-            operations.setdefault(db.get("VDI", image, "SR"), "vdi_clone")
-    for sr, operation in operations.items():
-        yield Mark("SR", sr, operation)
-    for source in plan.sources:
-        yield Mark("VDI", source.snapshot, "revert_to")
-        if db.exists("VDI", source.live):
-            yield Mark("VDI", source.live, "revert_from", plan.own)
 
 
 def _carry_out(call: Call, plan: Plan) -> None:
@@ -134,10 +70,16 @@ def _carry_out(call: Call, plan: Plan) -> None:
         try:
             # The commit point. What a crash leaves before it: disks that were reverted in
             # place, in a VM whose records are the old ones, and their snapshots from before.
-            replaced = commit(db, plan.snapshot, plan.vm, plan.fields, plan.sources, disks)
+            replaced = commit(db, plan, disks)
         except BaseException:
             disks.undo()
             raise
+    _clean_up(call, disks, replaced)
+    task.report(db, call.task, 1.0)
+
+
+def _clean_up(call: Call, disks: RevertedDisks, replaced: Mapping[str, str]) -> None:
+    """The VM is reverted, whatever comes of this: a failure in here is only reported."""
     disks.finish()
     for old, fresh in replaced.items():
         if fresh:
@@ -146,7 +88,6 @@ def _carry_out(call: Call, plan: Plan) -> None:
             vdi_steps.remove_quietly(call, old)
     for fresh in disks.fresh.values():
         vdi_steps.save(call, fresh)
-    task.report(db, call.task, 1.0)
 
 
 @contextmanager

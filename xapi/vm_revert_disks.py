@@ -24,21 +24,9 @@ from xapi.datatypes import NULL
 from xapi.errors import XenAPIError
 from xapi.message import Call
 from xapi.storage import as_xenapi_errors
+from xapi.vm_revert_plan import Source
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """One disk to revert: the snapshot's VDI and the disk that it is of.
-
-    `live` is NULL or dangling where that disk is gone. `native`: it is there, and its driver
-    says that it can revert it.
-    """
-
-    snapshot: str
-    live: str
-    native: bool
 
 
 @dataclass(slots=True)

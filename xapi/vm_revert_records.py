@@ -6,43 +6,38 @@ from collections.abc import Mapping, Sequence
 
 from xapi import revert, vm_copy, vm_disks
 from xapi.database import Database
-from xapi.datatypes import NULL, Value
-from xapi.vm_revert_disks import RevertedDisks, Source
+from xapi.datatypes import NULL
+from xapi.vm_revert_disks import RevertedDisks
+from xapi.vm_revert_plan import Plan
 
 
-def commit(
-    db: Database,
-    snapshot: str,
-    vm: str,
-    fields: Mapping[str, Value],
-    sources: Sequence[Source],
-    disks: RevertedDisks,
-) -> Mapping[str, str]:
+def commit(db: Database, plan: Plan, disks: RevertedDisks) -> Mapping[str, str]:
     """Write all records in one transaction: clients see the reverted VM, or the VM as it was.
 
-    `fields` are the VM's settings at the snapshot.
     Returns the VDIs that nobody needs any more, each with the one that took its place, or "".
     """
+    snapshot, vm = plan.snapshot, plan.vm
     with db.transaction():
-        attached = [db.get("VBD", vbd, "VDI") for vbd in vm_disks.vbds(db, vm, disks=True)]
-        replaced = _replace_disks(db, sources, disks, vm)
-        results = _results(db, snapshot, sources, disks)
-        _put_vbds(db, snapshot, vm, results, disks.in_place)
+        attached = {db.get("VBD", vbd, "VDI") for vbd in vm_disks.vbds(db, vm, disks=True)}
+        replaced = _replace_disks(db, plan, disks)
+        _put_vbds(db, snapshot, vm, disks.in_place)
         for vif in db.get("VM", vm, "VIFs"):
             db.destroy("VIF", vif)
         vm_copy.copy_vifs(db, snapshot, vm, keep_mac=True)
         image: str = db.get("VM", vm, "suspend_VDI")
-        _put_vm(db, snapshot, vm, fields, disks.image)
+        _put_vm(db, plan, disks.image)
+        _adopt_vm_snapshots(db, snapshot, vm)
     unneeded = {old: fresh for old, fresh in replaced.items() if old in attached}
     return {**unneeded, **({image: ""} if db.exists("VDI", image) else {})}
 
 
-def _replace_disks(
-    db: Database, sources: Sequence[Source], disks: RevertedDisks, vm: str
-) -> dict[str, str]:
-    """Clones take over the names and the snapshots of the disks that they stand for."""
+def _replace_disks(db: Database, plan: Plan, disks: RevertedDisks) -> dict[str, str]:
+    """Clones take over the names and the snapshots of the disks that they stand for.
+
+    Afterwards every disk of the snapshot is a snapshot of what the VM shall have in its place.
+    """
     replaced: dict[str, str] = {}
-    for source in sources:
+    for source in plan.sources:
         fresh = disks.fresh.get(source.snapshot)
         if fresh is None:
             continue
@@ -50,7 +45,7 @@ def _replace_disks(
             db.put("VDI", fresh, **revert.identity(db, source.snapshot, source.live))
             replaced[source.live] = fresh
             for vbd in db.get("VDI", source.live, "VBDs"):
-                if db.get("VBD", vbd, "VM") != vm:
+                if vbd not in plan.own:
                     db.put("VBD", vbd, VDI=fresh)
         if source.live != NULL:
             revert.adopt_snapshots(db, source.live, fresh)
@@ -58,29 +53,12 @@ def _replace_disks(
     return replaced
 
 
-def _results(
-    db: Database, snapshot: str, sources: Sequence[Source], disks: RevertedDisks
-) -> dict[str, str]:
-    """VBD of the snapshot -> the disk that the VM has in its place now."""
-    of_snapshot = {source.snapshot: source for source in sources}
-    of_live = {source.live: source for source in sources if source.live != NULL}
-    results: dict[str, str] = {}
-    for vbd in vm_disks.vbds(db, snapshot, disks=True):
-        disk: str = db.get("VBD", vbd, "VDI")
-        source = of_snapshot.get(disk) or of_live.get(db.get("VDI", disk, "snapshot_of"))
-        # A second snapshot of one disk was re-pointed to the clone of the first.
-        results[vbd] = (
-            db.get("VDI", disk, "snapshot_of")
-            if source is None
-            else disks.fresh.get(source.snapshot, source.live)
-        )
-    return results
-
-
-def _put_vbds(
-    db: Database, snapshot: str, vm: str, results: Mapping[str, str], in_place: set[str]
-) -> None:
+def _put_vbds(db: Database, snapshot: str, vm: str, in_place: set[str]) -> None:
     """Disks that were reverted in place keep their VBDs; all others are made again."""
+    results = {
+        vbd: db.get("VDI", db.get("VBD", vbd, "VDI"), "snapshot_of")
+        for vbd in vm_disks.vbds(db, snapshot, disks=True)
+    }
     kept: dict[str, str] = {}
     for vbd in db.get("VM", vm, "VBDs"):
         disk: str = db.get("VBD", vbd, "VDI")
@@ -108,18 +86,27 @@ def _put_devices(db: Database, of_snapshot: Sequence[str], kept: Mapping[str, st
             db.put("VBD", own, userdevice=db.get("VBD", vbd, "userdevice"))
 
 
-def _put_vm(db: Database, snapshot: str, vm: str, fields: Mapping[str, Value], image: str) -> None:
+def _put_vm(db: Database, plan: Plan, image: str) -> None:
     db.put(
         "VM",
-        vm,
+        plan.vm,
         **{
-            **fields,
-            **vm_copy.replace_metrics(db, snapshot, vm),
+            **plan.fields,
+            **vm_copy.replace_metrics(db, plan.snapshot, plan.vm),
             "generation_id": vm_copy.generation_id(db),
-            "power_state": db.get("VM", snapshot, "power_state"),
+            "power_state": db.get("VM", plan.snapshot, "power_state"),
             "suspend_VDI": image,
             "resident_on": NULL,
             "domid": -1,
-            "parent": snapshot,
+            "parent": plan.snapshot,
         },
     )
+
+
+def _adopt_vm_snapshots(db: Database, snapshot: str, vm: str) -> None:
+    """A VM that was made again is the one that all snapshots of the lost one are of."""
+    lost: str = db.get("VM", snapshot, "snapshot_of")
+    if lost != vm:
+        siblings = () if lost == NULL else db.find("VM", snapshot_of=lost)
+        for sibling in {snapshot, *siblings}:
+            db.put("VM", sibling, snapshot_of=vm)

@@ -606,6 +606,19 @@ def test_device_numbers(rig: Rig) -> None:
     with pytest.raises(XenAPI.Failure) as error:
         rig.vbd(vdi, userdevice="1")
     assert error.value.details == ["DEVICE_ALREADY_EXISTS", "1"]
+    other = rig.vbd(vdi, userdevice="9")
+    assert failure(rig.api.VBD.set_userdevice, other, "1") == ["DEVICE_ALREADY_EXISTS", "1"]
+    assert failure(rig.api.VBD.set_userdevice, other, "sda") == ["INVALID_DEVICE", "sda"]
+    rig.api.VBD.set_userdevice(other, "9")
+    rig.api.VBD.set_userdevice(other, "8")
+    assert rig.api.VBD.get_userdevice(other) == "8"
+
+
+def test_no_device_number_is_left(rig: Rig) -> None:
+    vdi, xapi = rig.vdi(rig.sr()), rig.server.xapi
+    for number in range(256):
+        xapi.db.create("VBD", VM=xapi.dom0, VDI=vdi, userdevice=str(number))
+    assert failure(rig.vbd, vdi)[0] == "OPERATION_NOT_ALLOWED"
 
 
 def test_read_only_and_unmanaged_disks(rig: Rig) -> None:

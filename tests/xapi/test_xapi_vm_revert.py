@@ -586,6 +586,18 @@ def test_a_destroyed_vm_is_made_again(rig: Rig, kind: str, disks_too: bool) -> N
     rig.api.VM.start(made, False, False)
 
 
+def test_a_snapshot_of_no_vm(rig: Rig) -> None:
+    vm, _ = machine(rig, "mem")
+    bystander = rig.vm()
+    snapshot = rig.api.VM.snapshot(vm, "snap")
+    rig.api.VM.destroy(vm)
+    rig.server.xapi.db.put("VM", snapshot, snapshot_of=NULL)
+    rig.api.VM.revert(snapshot)
+    made = rig.api.VM.get_snapshot_of(snapshot)
+    assert rig.api.VM.get_name_label(made) == "vm"
+    assert rig.api.VM.get_snapshot_of(bystander) == NULL
+
+
 def test_a_vm_that_cannot_be_made_again(rig: Rig) -> None:
     vm, _ = machine(rig, "mem", "old")
     snapshot = rig.api.VM.snapshot(vm, "snap")
