@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from errno import EINVAL, EIO
+from errno import EINVAL, EIO, EPIPE
 
 from srs.tools.options import Options, UsageError
 
@@ -119,7 +119,8 @@ def failed_to_open(error: "VHDError") -> bool:
 def program(main: Callable[[Sequence[str]], int]) -> None:
     """Be the process of a command: run ``main`` and end with its code, without a teardown.
 
-    Output that cannot be delivered is a failure with its own errno, not a traceback.
+    Output that cannot be delivered is a failure with its own errno; a reader that has gone away
+    is told nothing.
     """
     try:
         status = main(sys.argv[1:])
@@ -127,6 +128,8 @@ def program(main: Callable[[Sequence[str]], int]) -> None:
         sys.stderr.flush()
     except OSError as error:
         status = error.errno or EIO
+        if status != EPIPE:
+            complain(str(error))
     except KeyboardInterrupt:
         status = _INTERRUPTED
     os._exit(status)

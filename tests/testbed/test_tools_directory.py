@@ -91,6 +91,14 @@ def test_reader_that_goes_away(directory: Path, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (32, b"")
 
 
+def test_output_that_finds_no_room(directory: Path, tmp_path: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [directory / "vhd-util", "-h"], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert (done.returncode, done.stderr) == (28, b"[Errno 28] No space left on device\n")
+
+
 def test_written_again(directory: Path, tmp_path: Path) -> None:
     """A newer tree takes over its own files, and only those."""
     tool = directory / "vhd-util"
