@@ -26,6 +26,9 @@ LOCATORS_AT = 576
 LONGEST_TEXT = 64 << 10
 """Bytes of a locator's space that anybody could need; a larger one is damage."""
 
+MAX_SLOTS = 1 << 22
+"""The slots of 8 TiB: four times what fits into a file, and the field's tool makes 4 TiB."""
+
 FIRST_TABLE = SECTOR + HEADER_LENGTH
 """Where the header of a fresh disk ends and its block table begins."""
 

@@ -11,7 +11,15 @@ from srs.vhd.batmap import Batmap
 from srs.vhd.errors import BadHeader, NotSparse, Truncated
 from srs.vhd.footers import FoundFooter
 from srs.vhd.format import DIFFERENCING, FIXED, NOWHERE, NULL_ID, SECTOR, UNUSED, blocks_of
-from srs.vhd.header import HEADER_LENGTH, LONGEST_TEXT, Header, Locator, bat_length, batmap_length
+from srs.vhd.header import (
+    HEADER_LENGTH,
+    LONGEST_TEXT,
+    MAX_SLOTS,
+    Header,
+    Locator,
+    bat_length,
+    batmap_length,
+)
 from srs.vhd.table import BlockTable
 
 _BITMAPS_KEPT = 512
@@ -61,6 +69,8 @@ class Image:
         header, blocks = self.header, blocks_of(self.size)
         if header.slots < blocks:
             raise BadHeader(self.path, f"{header.slots} table slots for {blocks} blocks")
+        if header.slots > MAX_SLOTS:
+            raise BadHeader(self.path, f"{header.slots} table slots, no disk has that many")
         end = header.bat_offset + bat_length(header.slots)
         if self.backing.size() < end:
             raise Truncated(self.path, end)

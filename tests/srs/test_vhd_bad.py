@@ -79,6 +79,7 @@ DAMAGES = [
     (header(8, bytes(8)), vhd.BadHeader, "data offset 0x0"),
     (header(32, struct.pack(">I", 512 << 10)), vhd.BadHeader, "blocks of 524288 bytes"),
     (header(16, struct.pack(">Q", 1537)), vhd.BadHeader, "block table at byte 1537"),
+    (header(28, struct.pack(">I", (1 << 22) + 1)), vhd.BadHeader, "no disk has that many"),
     (header(576, b"Xxxx"), vhd.BadHeader, "unknown platform b'Xxxx'"),
     (header(16, struct.pack(">Q", 1 << 40)), vhd.Truncated, str((1 << 40) + 512)),
 ]
