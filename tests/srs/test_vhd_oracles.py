@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import random
 import shutil
-import subprocess
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from readers import by_libvhdi, by_qemu, by_us, options, qemu
 
 from srs import vhd
 
@@ -28,7 +27,6 @@ pytest_plugins = ("comparing",)
 MIB = 1 << 20
 SIZE = 16 * MIB
 PAGE = 4096
-pyvhdi = pytest.importorskip("pyvhdi", reason="libvhdi-python is not installed")
 needs_qemu = pytest.mark.skipif(not shutil.which("qemu-img"), reason="qemu-img is not installed")
 
 
@@ -42,49 +40,6 @@ def scribble(path: Path, model: bytearray, chance: random.Random, grain: int = 5
             model[offset : offset + length] = data
             if chance.random() < 0.1:
                 disk.flush()
-
-
-def by_us(path: Path) -> bytes:
-    with vhd.open_chain(path) as disk:
-        return disk.read(0, disk.size)
-
-
-def by_libvhdi(paths: Sequence[Path]) -> bytes:
-    """The content of the first disk; the others are its ancestors, the parent first.
-
-    libvhdi takes the size at creation for the size, so it reads a grown disk only up to there.
-    """
-    files = []
-    for path in paths:
-        file = pyvhdi.file()
-        file.open(str(path))
-        files.append(file)
-    for child, path in zip(files, paths[1:], strict=False):
-        assert child.get_parent_filename() == path.name
-        assert child.get_parent_identifier() == str(vhd.query(path).unique_id)
-    for child, parent in reversed(list(pairwise(files))):
-        child.set_parent(parent)
-    info = vhd.query(paths[0])
-    assert files[0].get_identifier() == str(info.unique_id)
-    assert files[0].get_disk_type() == info.disk_type
-    size = min(info.size, files[0].get_media_size())
-    content: bytes = files[0].read_buffer_at_offset(size, 0)
-    return content
-
-
-def qemu(*arguments: str | Path) -> None:
-    subprocess.run(list(map(str, arguments)), check=True, stdout=subprocess.DEVNULL)
-
-
-def options(path: Path) -> str:
-    """The size of the field, not that of the geometry, which rounds."""
-    return f"driver=vpc,force_size_calc=current_size,file.filename={path}"
-
-
-def by_qemu(path: Path) -> bytes:
-    raw = path.with_suffix(".raw")
-    qemu("qemu-img", "convert", "--image-opts", options(path), "-O", "raw", raw)
-    return raw.read_bytes()
 
 
 def compare_chain(
@@ -101,14 +56,14 @@ def compare_chain(
         compare("qemu-img", by_qemu(paths[0]), model)
 
 
-@pytest.mark.parametrize("depth", [1, 2, 5, 12])
+@pytest.mark.parametrize("depth", [1, 3, 8])
 @pytest.mark.parametrize("max_size", [0, 2 << 40])
-def test_chains(tmp_path: Path, compare: Compare, depth: int, max_size: int) -> None:
+def test_chains(scratch: Path, compare: Compare, depth: int, max_size: int) -> None:
     """Each level is compared before the next is put on top of it."""
     chance, model = random.Random(depth), bytearray(SIZE)
     paths: list[Path] = []
     for level in range(depth):
-        path = tmp_path / f"{level}.vhd"
+        path = scratch / f"{level}.vhd"
         if paths:
             vhd.snapshot(path, paths[0], max_size=max_size)
         else:
@@ -119,13 +74,13 @@ def test_chains(tmp_path: Path, compare: Compare, depth: int, max_size: int) -> 
 
 
 @pytest.fixture
-def chain(tmp_path: Path) -> tuple[list[Path], list[bytearray]]:
+def chain(scratch: Path) -> tuple[list[Path], list[bytearray]]:
     """Four disks, leaf first, and the content of each."""
     chance, model = random.Random(4), bytearray(SIZE)
     paths: list[Path] = []
     models: list[bytearray] = []
     for level in range(4):
-        path = tmp_path / f"{level}.vhd"
+        path = scratch / f"{level}.vhd"
         if paths:
             vhd.snapshot(path, paths[0], max_size=64 * MIB)
         else:
@@ -149,11 +104,9 @@ def test_coalesced(chain: tuple[list[Path], list[bytearray]], compare: Compare) 
     compare_chain(compare, paths[1:], model)
 
 
-def test_copied(
-    chain: tuple[list[Path], list[bytearray]], compare: Compare, tmp_path: Path
-) -> None:
+def test_copied(chain: tuple[list[Path], list[bytearray]], compare: Compare, scratch: Path) -> None:
     paths, models = chain
-    whole, part = tmp_path / "whole.vhd", tmp_path / "part.vhd"
+    whole, part = scratch / "whole.vhd", scratch / "part.vhd"
     for path, model in zip(paths, models, strict=True):
         vhd.copy(path, whole)
         compare_chain(compare, [whole], model)
@@ -178,10 +131,10 @@ def test_resized(chain: tuple[list[Path], list[bytearray]], compare: Compare) ->
 @pytest.mark.parametrize("size", [SIZE, 5 * MIB + 512, 37 * MIB])
 @pytest.mark.parametrize("force", ["on", "off"])
 def test_disk_of_qemu(
-    tmp_path: Path, compare: Compare, subformat: str, size: int, force: str
+    scratch: Path, compare: Compare, subformat: str, size: int, force: str
 ) -> None:
     """Its blocks are packed without alignment and it has no batmap; neither may be damaged."""
-    raw, path, leaf = tmp_path / "disk.raw", tmp_path / "qemu.vhd", tmp_path / "leaf.vhd"
+    raw, path, leaf = scratch / "disk.raw", scratch / "qemu.vhd", scratch / "leaf.vhd"
     chance = random.Random(size)
     raw.write_bytes(chance.randbytes(4 * MIB) + bytes(size - 4 * MIB))
     how = f"subformat={subformat},force_size={force}"
@@ -198,9 +151,9 @@ def test_disk_of_qemu(
 
 @needs_qemu
 @pytest.mark.parametrize("max_size", [0, 2 << 40])
-def test_qemu_writes_into_ours(tmp_path: Path, compare: Compare, max_size: int) -> None:
+def test_qemu_writes_into_ours(scratch: Path, compare: Compare, max_size: int) -> None:
     """It knows no batmap: the blocks that it adds are not in ours, those that it fills may be."""
-    path, chance, model = tmp_path / "disk.vhd", random.Random(7), bytearray(SIZE)
+    path, chance, model = scratch / "disk.vhd", random.Random(7), bytearray(SIZE)
     vhd.create(path, SIZE, max_size=max_size)
     for turn in range(1, 4):
         with vhd.open_chain(path, writable=True) as disk:
