@@ -12,7 +12,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 FOUND, COULD_NOT_RUN = 1, 2
-_LONGEST_INPUT = 8192
 _MEMORY = Path("/dev/shm")
 
 
@@ -27,8 +26,8 @@ def main() -> int:
         print("ci/fuzz: atheris is not installed: pip install '.[fuzz]'", file=sys.stderr)
         return COULD_NOT_RUN
     options.found.mkdir(parents=True, exist_ok=True)
-    flags = [f"-max_len={_LONGEST_INPUT}", f"-seed={options.seed}", "-print_final_stats=1"]
-    flags += ["-timeout=20", f"-artifact_prefix={options.found}/"]
+    flags = [f"-seed={options.seed}", f"-artifact_prefix={options.found}/"]
+    flags += ["-timeout=20", "-print_final_stats=1"]
     home = _MEMORY if _MEMORY.is_dir() else None
     # In a process of its own, because the fuzzer ends its process without cleaning up.
     with tempfile.TemporaryDirectory(prefix="fuzz-", dir=home) as directory:

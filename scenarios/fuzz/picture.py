@@ -60,6 +60,13 @@ class Picture:
             parts += [_PIECE.pack(offset & (1 << 64) - 1, len(data)), data]
         return b"".join(parts)
 
+    def fit(self, limit: int) -> None:
+        """Leave out the largest pieces until the packed picture has at most ``limit`` bytes."""
+        self.pieces.sort(key=lambda piece: len(piece[1]))
+        while len(self.pack()) > limit:
+            self.pieces.pop()
+        self.pieces.sort(key=lambda piece: piece[0])
+
     def draw(self, path: Path) -> None:
         """Make the file. What would lie past its end, or past a TiB, is left out."""
         length = self.length % (_LONGEST_FILE + 1)
