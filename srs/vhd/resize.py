@@ -122,12 +122,7 @@ def revert_journal(path: AnyPath, journal: AnyPath) -> None:
                 return
             raise
         with file:
-            try:
-                found = Journal.unpack(file.read(0, SECTOR), journal)
-            except JournalDamaged:
-                if interrupted or not file.is_block:
-                    raise
-                return  # A device on which no journal was begun holds somebody's old bytes.
+            found = _header(file, interrupted)
             if found is not None and found.unique_id != owner:
                 raise JournalMismatch(journal, str(owner), str(found.unique_id))
             if interrupted:
@@ -135,6 +130,16 @@ def revert_journal(path: AnyPath, journal: AnyPath) -> None:
                     raise JournalDamaged(journal, "it is empty, but the disk was being resized")
                 _undo(disk, file, found)
             drop(file, found)
+
+
+def _header(file: Backing, needed: bool) -> Journal | None:
+    """The header of a journal, None if none was finished there; raises JournalDamaged."""
+    try:
+        return Journal.unpack(file.read(0, SECTOR), file.path)
+    except JournalDamaged:
+        if needed or not file.is_block:
+            raise
+        return None  # A device on which none was begun holds somebody's old bytes.
 
 
 def _state(disk: Backing) -> tuple[UUID, bool]:
