@@ -14,7 +14,7 @@ from types import TracebackType
 from srs.vhd import bitmap
 from srs.vhd.backing import AnyPath, identity_of, zero_fill
 from srs.vhd.errors import ChainLoop, OutOfRange, ParentMissing, ReadOnly
-from srs.vhd.format import BLOCK, SECTOR
+from srs.vhd.format import BLOCK, BLOCK_SECTORS, SECTOR
 from srs.vhd.image import Image
 from srs.vhd.parent import Disk, open_disk, open_parent
 from srs.vhd.raw import Raw
@@ -125,6 +125,16 @@ class Chain:
                 held |= here
             for run in bitmap.runs(held):
                 leaf.write_zeros(block, *run)
+
+    def write_held(self, block: int, held: int, view: memoryview) -> None:
+        """Write the sectors ``held`` of ``block`` from ``view``, as :meth:`read_held` left them.
+
+        Raises what :meth:`write` raises.
+        """
+        beyond = (block + 1) * BLOCK - self.size
+        if beyond > 0 and held & bitmap.span(max(0, BLOCK - beyond) // SECTOR, BLOCK_SECTORS):
+            raise OutOfRange(self.path, block * BLOCK, BLOCK, self.size)
+        self._writable().write_held(block, held, view)
 
     def flush(self) -> None:
         """Make all writes so far durable.

@@ -112,17 +112,26 @@ def _merge(source: Chain, target: Chain, progress: Progress | None, *, zeros: bo
     """
     view, merged, total = memoryview(bytearray(BLOCK)), 0, blocks_of(source.size)
     for block in source.blocks():
-        for first, stop in bitmap.runs(source.read_held(block, view)):
-            data = view[first * SECTOR : stop * SECTOR]
-            if zeros or data.tobytes() != bytes(len(data)):
-                target.write(block * BLOCK + first * SECTOR, data)
-                merged += stop - first
+        held = source.read_held(block, view)
+        if not zeros:
+            held = _without_zeros(held, view)
+        if held:
+            target.write_held(block, held, view)
+            merged += held.bit_count()
         if progress is not None:
             progress(block + 1, total)
     target.flush()
     if progress is not None:
         progress(total, total)
     return merged
+
+
+def _without_zeros(held: int, view: memoryview) -> int:
+    """The sectors ``held`` in ``view`` less the runs that are zeros."""
+    for first, stop in bitmap.runs(held):
+        if view[first * SECTOR : stop * SECTOR].tobytes() == bytes((stop - first) * SECTOR):
+            held &= ~bitmap.span(first, stop)
+    return held
 
 
 def _cut_short(source: Chain, target: Chain) -> None:

@@ -60,6 +60,11 @@ class Raw:
         self.backing.write(offset, data)
         self._unsynced = True
 
+    def write_held(self, block: int, held: int, view: memoryview) -> None:
+        """Write the sectors ``held`` of ``block``, each from its place in ``view``, 2 MiB."""
+        for first, stop in bitmap.runs(held):
+            self.write(block * BLOCK + first * SECTOR, view[first * SECTOR : stop * SECTOR])
+
     def write_zeros(self, block: int, first: int, stop: int) -> None:
         """Write zeros into the sectors of ``block`` from ``first`` up to ``stop``."""
         self.backing.write(block * BLOCK + first * SECTOR, *zeros((stop - first) * SECTOR))

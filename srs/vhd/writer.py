@@ -18,11 +18,13 @@ stale bytes of a device are harmless: a new block gets a whole bitmap, and its c
 the parent.
 """
 
+from collections.abc import Sequence
+
 from srs.vhd import bitmap
 from srs.vhd.backing import Backing, Buffer, zeros
 from srs.vhd.errors import NoSpace, VHDError
 from srs.vhd.footers import FoundFooter, write_primary
-from srs.vhd.format import BLOCK_SECTORS, SECTOR, STRIDE_SECTORS, UNUSED, align_block
+from srs.vhd.format import SECTOR, STRIDE_SECTORS, UNUSED, align_block
 from srs.vhd.image import Image
 
 _UNFLUSHED_LIMIT = 4096
@@ -53,17 +55,26 @@ class ImageWriter(Image):
             StorageFailed: the data could not be written, or an earlier flush was given up.
         """
         for block, first, stop, piece in bitmap.pieces(offset, data):
-            self._write(block, first, stop, [piece])
+            self._write(block, bitmap.span(first, stop), [(first, [piece])])
+
+    def write_held(self, block: int, held: int, view: memoryview) -> None:
+        """Write the sectors ``held`` of ``block``, each from its place in ``view``, 2 MiB."""
+        runs = bitmap.runs(held)
+        pieces = [(first, [view[first * SECTOR : stop * SECTOR]]) for first, stop in runs]
+        self._write(block, held, pieces)
 
     def write_zeros(self, block: int, first: int, stop: int) -> None:
         """Write zeros into the sectors of ``block`` from ``first`` up to ``stop``."""
-        self._write(block, first, stop, zeros((stop - first) * SECTOR))
+        self._write(block, bitmap.span(first, stop), [(first, zeros((stop - first) * SECTOR))])
 
     def reserve(self, block: int) -> None:
         """Allocate an absent block as one that holds all sectors, with the bytes found there."""
-        self._write(block, 0, BLOCK_SECTORS, [])
+        self._write(block, bitmap.FULL, [])
 
-    def _write(self, block: int, first: int, stop: int, data: list[Buffer]) -> None:
+    def _write(
+        self, block: int, sectors: int, pieces: Sequence[tuple[int, Sequence[Buffer]]]
+    ) -> None:
+        """Write ``pieces``, by their first sectors, which make up ``sectors`` of ``block``."""
         if self._failed:
             raise self._failed
         sector = self._table[block]
@@ -72,11 +83,12 @@ class ImageWriter(Image):
             sector, held = self._next_sector(), 0
         else:
             held = self._bitmap(block)
-        self.backing.write((sector + 1 + first) * SECTOR, *data)
+        for first, data in pieces:
+            self.backing.write((sector + 1 + first) * SECTOR, *data)
         self._unsynced = True
         if fresh:
             self._append(block, sector)
-        merged = held | bitmap.span(first, stop)
+        merged = held | sectors
         if merged != held:
             self._grown[block] = merged
             if len(self._grown) >= _UNFLUSHED_LIMIT:

@@ -5,6 +5,8 @@ import itertools
 import os
 import random
 import struct
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -483,3 +485,21 @@ def verify(path: Path, journal: Path, old: State, new: State, chance: random.Ran
         disk.write(0, b"!" * 512)
     assert content(path, 512) == b"!" * 512
     return found
+
+
+LIMITED = """
+import resource, sys
+from srs import vhd
+used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for size in vhd.MAX_SIZE, 2 << 20:
+    vhd.resize(sys.argv[1], size, journal=sys.argv[1] + ".journal")
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - used)
+"""
+
+
+def test_memory_for_the_largest_tables(disk: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(disk)], check=True, capture_output=True, text=True
+    )
+    assert int(done.stdout) * 1024 < 64 * MIB
+    assert vhd.query(disk).size == 2 * MIB
