@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pty
+import select
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +15,8 @@ import pytest
 from xapi.testing import CAPABILITIES, Rig, serve
 
 Complete = Callable[[str], list[str]]
+
+_ROOT = Path(__file__).parents[2]
 
 #: Says what bash would offer for a line with the cursor at its end.
 _ASK = """
@@ -30,22 +34,26 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 
 
 @pytest.fixture(scope="module")
-def complete(server: Rig, tmp_path_factory: pytest.TempPathFactory) -> Complete:
+def environment(server: Rig, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """In which `xe` is a program, and knows the server."""
     programs = tmp_path_factory.mktemp("bin")
     program = programs / "xe"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m xapi.xe "$@"\n')
+    program.write_text(f'#!/bin/sh\ncd {_ROOT}; exec {sys.executable} -m xapi.xe "$@"\n')
     program.chmod(0o755)
     host, _, port = server.server.url.removeprefix("http://").partition(":")
-    environment = {
+    return {
         "PATH": f"{programs}:{os.environ['PATH']}",
         "XE_EXTRA_ARGS": f"server={host},port={port}",
+        "TERM": "dumb",
     }
 
+
+@pytest.fixture(scope="module")
+def complete(environment: dict[str, str]) -> Complete:
     def complete(line: str) -> list[str]:
         done = subprocess.run(
             ["bash", "--norc", "-c", _ASK, "bash", line],
             env=environment,
-            cwd=Path(__file__).parents[2],
             capture_output=True,
             text=True,
             check=True,
@@ -97,3 +105,31 @@ def test_values(complete: Complete, server: Rig) -> None:
 
 def test_without_a_server(complete: Complete) -> None:
     assert complete("xe -s 127.0.0.1 -p 1 vdi-revert uuid=") == []
+
+
+def test_at_the_keyboard(server: Rig, environment: dict[str, str]) -> None:
+    """What bash makes of it depends on where it breaks words: at `=` and `:`, for one."""
+    for other in server.api.VDI.get_all():
+        server.api.VDI.destroy(other)
+    vdi = server.vdi(server.sr("mem"), name_label="a name: with blanks")
+    uuid = server.api.VDI.get_uuid(vdi)
+    near, far = pty.openpty()
+    bash = subprocess.Popen(
+        ["bash", "--norc", "-i"], env=environment, stdin=far, stdout=far, stderr=far, close_fds=True
+    )
+    os.close(far)
+    # Each line is completed, and then becomes an argument of printf: with what it has become.
+    os.write(near, b"source <(xe completion)\n")
+    for typed, whole in (
+        (f"vdi-rev\tuuid={uuid[:7]}\t", f"<xe><vdi-revert><uuid={uuid}>"),
+        ("vdi-list name-label=a\t", "<xe><vdi-list><name-label=a name: with blanks>"),
+        ("vdi-list other-con\t", "<xe><vdi-list><other-config>"),
+    ):
+        os.write(near, f"xe {typed}\x01printf '<%s>' \n".encode())
+        said = b""
+        while whole.encode() not in said:
+            assert select.select([near], [], [], 30)[0], said
+            said += os.read(near, 4096)
+    os.write(near, b"exit\n")
+    assert bash.wait(30) == 0
+    os.close(near)
