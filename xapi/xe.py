@@ -12,14 +12,12 @@ import sys
 from collections.abc import Sequence
 
 from xapi import (
-    xe_completion,
     xe_disks,
     xe_events,
     xe_lists,
     xe_params,
     xe_pool,
     xe_storage,
-    xe_transfer,
     xe_vm,
 )
 from xapi.xe_args import Arguments, parse
@@ -65,7 +63,6 @@ def commands() -> dict[str, Command]:
         *xe_disks.COMMANDS,
         *xe_pool.COMMANDS,
         *xe_events.COMMANDS,
-        *xe_transfer.COMMANDS,
         *xe_lists.commands(),
         *xe_params.commands(),
     )
@@ -76,6 +73,8 @@ def _run(args: Arguments) -> str:
     if args.command in ("help", "-h"):
         return _help(commands(), args)
     if args.command == "completion":
+        from xapi import xe_completion
+
         return xe_completion.run(commands(), args, os.environ)
     command = commands().get(args.command)
     if command is None:

@@ -8,18 +8,18 @@ Exception
 
 from __future__ import annotations
 
-import http.client
 import sys
-import xmlrpc.client
 from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
 from xapi.errors import CODES
+from xapi.xe_wire import Wire
 
 FAILED = 1
 UNREACHABLE = 2
 NOT_LOGGED_IN = 3
+_REFUSED = "SESSION_AUTHENTICATION_FAILED"
 
 
 class XeError(Exception):
@@ -57,17 +57,18 @@ class Client:
         self._server = server
         self._trace = trace
         self._credentials = (user, password, "1.0", "xe")
-        self._proxy = xmlrpc.client.ServerProxy(f"http://{server}/", allow_none=True)
+        self._wire = Wire(server)
         self._session = ""
         self._known: dict[tuple[str, str], str] = {}
 
     def __enter__(self) -> Client:
         try:
             self._session = str(self._send("session.login_with_password", *self._credentials))
-        except ApiFailure as failure:
-            self._proxy("close")()
-            text = CODES["SESSION_AUTHENTICATION_FAILED"].text
-            raise XeError(text, NOT_LOGGED_IN) from failure
+        except XeError as failure:
+            self._wire.close()
+            if isinstance(failure, ApiFailure) and failure.code == _REFUSED:
+                raise XeError(CODES[_REFUSED].text, NOT_LOGGED_IN) from failure
+            raise
         return self
 
     def __exit__(
@@ -79,7 +80,7 @@ class Client:
         # The command is done; a session that is lost by now needs no logging out.
         with suppress(XeError):
             self.call("session.logout")
-        self._proxy("close")()
+        self._wire.close()
 
     def call(self, method: str, *params: object) -> Any:
         """Send one message and return its Value.
@@ -115,24 +116,24 @@ class Client:
         """The session's reference, for handlers that take it as a query."""
         return self._session
 
-    def http(self) -> http.client.HTTPConnection:
-        """A connection of its own, for what does not go through messages: whole disks."""
-        return http.client.HTTPConnection(self._server)
+    @property
+    def server(self) -> str:
+        """The server, as host:port."""
+        return self._server
 
     def _send(self, method: str, *params: object) -> Any:
         try:
-            reply: Any = getattr(self._proxy, method)(*params)
-        except (OSError, xmlrpc.client.Error) as error:
-            raise TransportError(self._server, error) from error
-        except (ValueError, TypeError, LookupError) as error:
-            raise TransportError(self._server, f"not a XenAPI server ({error})") from error
-        if not isinstance(reply, dict) or "Status" not in reply:
-            raise TransportError(self._server, "not a XenAPI server")
+            reply = self._wire.call(method, *params)
+            error = reply.get("error")
+            failure = ApiFailure(error["message"], error["data"]) if error else None
+        except OSError as reason:
+            raise TransportError(self._server, reason) from reason
+        except (ValueError, TypeError, LookupError) as reason:
+            raise TransportError(self._server, f"not a XenAPI server ({reason})") from reason
         if self._trace:
             secret = method.startswith("session.login")
             sent = "..." if secret else ", ".join(map(repr, params[1:]))
-            print(f"{method}({sent}): {reply}", file=sys.stderr)
-        if reply["Status"] == "Success":
-            return reply["Value"]
-        code, *details = reply["ErrorDescription"]
-        raise ApiFailure(code, details)
+            print(f"{method}({sent}): {error or reply['result']}", file=sys.stderr)
+        if failure is not None:
+            raise failure
+        return reply["result"]

@@ -105,8 +105,32 @@ def _resize(client: Client, args: Arguments) -> str:
     return ""
 
 
+def _export(client: Client, args: Arguments) -> str:
+    from xapi.xe_transfer import export_disk
+
+    return export_disk(client, args)
+
+
+def _import(client: Client, args: Arguments) -> str:
+    from xapi.xe_transfer import import_disk
+
+    return import_disk(client, args)
+
+
 _UUID = "uuid:VDI"
 _VDI = (
+    Command(
+        "vdi-export",
+        _export,
+        "uuid:VDI filename [format|raw] [base:VDI] [progress:bool]",
+        "write the content of a disk to a new file; format=vhd, with base=<uuid> only what differs",
+    ),
+    Command(
+        "vdi-import",
+        _import,
+        "uuid:VDI filename [format|raw] [progress:bool]",
+        "give a disk the content of a file; format=raw or vhd",
+    ),
     constructor(
         "vdi-create",
         "VDI",

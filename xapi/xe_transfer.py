@@ -1,4 +1,7 @@
-"""`xe vdi-export` and `xe vdi-import`: the content of disks, as HTTP streams from and to files."""
+"""`xe vdi-export` and `xe vdi-import`: the content of disks, as HTTP streams from and to files.
+
+Imported only by a command that needs it: HTTP is dear.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,6 @@ from urllib.parse import urlencode
 
 from xapi.xe_args import Arguments
 from xapi.xe_client import ApiFailure, Client, XeError
-from xapi.xe_command import Command
 
 _CHUNK = 1 << 20
 #: Zeros of this many bytes become a hole in the file.
@@ -20,8 +22,8 @@ _HOLE = 1 << 16
 _ZEROS = bytes(_HOLE)
 
 
-def _export(client: Client, args: Arguments) -> str:
-    """The file appears when it is whole. Where a raw disk holds zeros, it has holes."""
+def export_disk(client: Client, args: Arguments) -> str:
+    """`vdi-export`. The file appears when it is whole; where a disk holds zeros, it has holes."""
     path = args.required("filename")
     query = {
         "vdi": client.ref("VDI", args.required("uuid")),
@@ -62,7 +64,8 @@ def _save(response: http.client.HTTPResponse, file: BinaryIO, progress: _Progres
     file.truncate(progress.done)
 
 
-def _import(client: Client, args: Arguments) -> str:
+def import_disk(client: Client, args: Arguments) -> str:
+    """`vdi-import`."""
     query = {
         "vdi": client.ref("VDI", args.required("uuid")),
         "format": args.optional("format", "raw"),
@@ -88,7 +91,7 @@ def _transfer(
 ) -> Iterator[http.client.HTTPResponse]:
     """A request with a task of its own, which tells why it failed."""
     task = str(client.call("task.create", f"xe {method} {path}", ""))
-    connection = client.http()
+    connection = http.client.HTTPConnection(client.server)
     try:
         target = f"{path}?{urlencode({'session_id': client.session, 'task_id': task, **query})}"
         _send(connection, method, target, source)
@@ -148,19 +151,3 @@ class _Progress:
         if self.total and self.done * 100 // self.total != before * 100 // self.total:
             end = "\n" if self.done == self.total else ""
             self._show(f"\r{self.done * 100 // self.total} %{end}")
-
-
-COMMANDS = (
-    Command(
-        "vdi-export",
-        _export,
-        "uuid:VDI filename [format|raw] [base:VDI] [progress:bool]",
-        "write the content of a disk to a new file; format=vhd, with base=<uuid> only what differs",
-    ),
-    Command(
-        "vdi-import",
-        _import,
-        "uuid:VDI filename [format|raw] [progress:bool]",
-        "give a disk the content of a file; format=raw or vhd",
-    ),
-)

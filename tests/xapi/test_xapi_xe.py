@@ -6,6 +6,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import xmlrpc.client
 from collections.abc import Iterator
 from pathlib import Path
@@ -256,6 +257,39 @@ def test_no_server(run: Xe) -> None:
     assert ended.stderr.startswith("Cannot reach the server at 127.0.0.1:")
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]",
+        b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n[]",
+        b'HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n{"error": 1}',
+    ],
+)
+def test_another_server(run: Xe, answer: bytes) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(answer)
+
+        server = threading.Thread(target=serve)
+        server.start()
+        ended = run("-p", str(listener.getsockname()[1]), "vdi-list")
+        server.join()
+    assert (ended.status, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("Cannot reach the server at 127.0.0.1:")
+
+
 def test_help(run: Xe) -> None:
     text = ok(run("help")) + "\n"
     for command in ("vdi-revert", "sr-create", "vbd-plug", "message-list"):
@@ -279,7 +313,7 @@ def test_every_command_sends_messages_that_there_are(server: Rig) -> None:
 
 def test_a_trace_shows_messages_and_no_password(run: Xe) -> None:
     ended = run("--trace", "pool-list", "--minimal")
-    assert "pool.get_all_records(): {'Status': 'Success'" in ended.stderr
+    assert "pool.get_all_records(): {'OpaqueRef:" in ended.stderr
     assert "session.login_with_password(...)" in ended.stderr
 
 
