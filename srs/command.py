@@ -16,6 +16,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 
 from srs import lvm, vhd
+from srs.cbterrors import CBTActivateFailed, CBTChangedBlocksError, CBTDeactivateFailed
 from srs.errors import (
     BadRequest,
     GenericException,
@@ -150,6 +151,14 @@ _OPERATIONS: dict[str, Operation] = {
     ),
     "vdi_clone": Operation(_run_vdi(lambda vdi, r: vdi.clone(r.driver_params)), VDIClone),
     "vdi_resize": Operation(_run_vdi(lambda vdi, r: vdi.resize(r.int_arg(0))), VDIResize),
+    "vdi_enable_cbt": Operation(_run_vdi(lambda vdi, r: vdi.enable_cbt(True)), CBTActivateFailed),
+    "vdi_disable_cbt": Operation(
+        _run_vdi(lambda vdi, r: vdi.enable_cbt(False)), CBTDeactivateFailed
+    ),
+    "vdi_data_destroy": Operation(_run_vdi(lambda vdi, r: vdi.data_destroy()), VDIDelete),
+    "vdi_list_changed_blocks": Operation(
+        _run_vdi(lambda vdi, r: vdi.list_changed_blocks(r.arg(0))), CBTChangedBlocksError
+    ),
     "vdi_update": Operation(_run_vdi(lambda vdi, r: vdi.update())),
     "vdi_revert": Operation(_run_vdi(lambda vdi, r: vdi.revert(r.arg(0))), VDISnapshot),
 }  # fmt: skip

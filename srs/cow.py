@@ -13,9 +13,12 @@ hidden base copy, below it and its snapshot.
 All of it runs under the SR's lock, which `srs.command` takes.
 """
 
+import os
 from typing import ClassVar
 
 from srs import locks, records, revert, snapshot
+from srs.cbtlogs import Logs
+from srs.changes import changed_blocks
 from srs.datapath import tap
 from srs.datapath.server import Server
 from srs.datapath.store import Export
@@ -25,11 +28,13 @@ from srs.errors import (
     VDIExists,
     VDIInUse,
     VDISize,
+    VDIType,
     VDIUnavailable,
 )
 from srs.records import Description, Space
 from srs.session import Record
 from srs.sr import SR
+from srs.tracking import Tracking
 from srs.vdi import VDI, Disk, Location, NewDisk, valid_size
 
 
@@ -145,11 +150,21 @@ class CowSR(SR):
     def forget(self, uuid: str) -> None:
         """Drop what remember kept."""
 
+    @property
+    def logs(self) -> Logs:
+        """Where the logs of changed blocks are."""
+        raise Unimplemented("changed block tracking")
+
     def recover(self) -> list[str]:
         """Finish or undo what a crash interrupted; returns the disks that it was about."""
         return []
 
     # -- what follows from it
+
+    @property
+    def tracking(self) -> Tracking:
+        """Changed block tracking on this SR."""
+        return Tracking(self)
 
     def prepare(self) -> None:
         """Mend what a crash left, before anything else is done."""
@@ -171,7 +186,11 @@ class CowSR(SR):
         disks = self.disks()
         known = self.session.vdi_records_of(self.ref)
         tap.resume(self.session, self.uuid, known)
-        records.reconcile(self.session, self.ref, known, disks, self.descriptions())
+        images = {disk.uuid for disk in disks}
+        remains = self.tracking.remains(images)
+        about = self.tracking.describe(self.descriptions(), images)
+        records.reconcile(self.session, self.ref, known, [*disks, *remains], about)
+        self.tracking.tell(known, images | {disk.uuid for disk in remains})
         allocated = sum(disk.size for disk in disks if not disk.hidden)
         records.write_space(self.session, self.ref, self.space(), allocated)
 
@@ -245,6 +264,7 @@ class CowVDI(VDI):
                 raise VDIDelete("Deleting non-leaf node not permitted")
             self.sr.destroy(disk)
             grown = -disk.size
+        self.sr.tracking.deleted(self.uuid)
         self.sr.forget(self.uuid)
         records.forget(self.session, ref)
         locks.remove(self.uuid)
@@ -278,9 +298,11 @@ class CowVDI(VDI):
             return  # it was active before: activating twice is once
         try:
             path = self.sr.open_disk(disk, writable=writable)
+            log = self.sr.tracking.opened(disk, ref) if writable and not disk.raw else ""
+            # The link comes after the log was marked as open: deactivation goes by that.
             tap.link(self.sr.uuid, self.uuid, path)
             if not self._is_device(disk):
-                server.start(Export(self.uuid, path, disk.raw, writable))
+                server.start(Export(self.uuid, path, disk.raw, writable, log))
         except Exception:
             self._close(disk, ref)
             raise
@@ -290,13 +312,23 @@ class CowVDI(VDI):
         self._close(self.sr.disk(self.uuid), self.ref)
 
     def _close(self, disk: Disk, ref: str) -> None:
+        tracked = self._writes_log(disk, ref)
         # The image is closed even if its last writes fail, but then the caller hears of it.
         try:
             Server(self.sr.uuid, self.uuid).stop()
         finally:
+            if tracked:
+                self.sr.tracking.closed(self.uuid)
             tap.unlink(self.sr.uuid, self.uuid)
             self.sr.close_disk(disk)
             tap.unclaim(self.session, ref, self.sr.request.host_ref)
+
+    def _writes_log(self, disk: Disk, ref: str) -> bool:
+        """Whether this host has the disk's log open: `activate` got that far, for writing."""
+        if disk.raw or not os.path.lexists(tap.link_path(self.sr.uuid, self.uuid)):
+            return False
+        mode = tap.hosts(self.session.vdi_record(ref)).get(self.sr.request.host_ref)
+        return mode == "RW"
 
     def _is_device(self, disk: Disk) -> bool:
         return disk.raw and self.sr.raw_is_device
@@ -322,11 +354,39 @@ class CowVDI(VDI):
             raise VDIInUse(self.uuid)
         size = size if disk.raw else valid_size(size)
         if size > disk.size:
+            self.sr.tracking.resized(self.uuid, self.ref, size)
             grown = self.sr.grow(disk, size)
             records.refresh(self.session, self.ref, record, grown)
             growth = grown.size - disk.size
             records.adjust_space(self.session, self.sr.ref, self.sr.space(), growth)
         return disk.location
+
+    def enable_cbt(self, on: bool) -> None:
+        """vdi_enable_cbt, vdi_disable_cbt."""
+        self.sr.require_master()
+        disk = self.sr.disk(self.uuid)
+        if disk.hidden:
+            raise VDIUnavailable("hidden VDI")
+        self.sr.tracking.switch(disk, self.ref, on=on)
+
+    def data_destroy(self) -> None:
+        """vdi_data_destroy: a snapshot's data go, what its log knows stays."""
+        self.sr.require_master()
+        record = self.session.vdi_record(self.ref)
+        if not record["is_a_snapshot"] or not self.sr.tracking.is_on(self.uuid):
+            raise VDIType(f"{self.uuid} is no snapshot of a tracked disk")
+        if tap.hosts(record):
+            raise VDIInUse(self.uuid)
+        if self.sr.exists(self.uuid):
+            disk = self.sr.disk(self.uuid)
+            self.sr.destroy(disk)
+            self.sr.forget(self.uuid)
+            records.adjust_space(self.session, self.sr.ref, self.sr.space(), -disk.size)
+
+    def list_changed_blocks(self, newer: str) -> str:
+        """vdi_list_changed_blocks: from this disk to the one of reference `newer`."""
+        uuid = str(self.session.vdi_record(newer)["uuid"])
+        return changed_blocks(self.sr.logs, self.session, self.uuid, uuid)
 
     def update(self) -> None:
         """vdi_update: names that the medium keeps too."""

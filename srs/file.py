@@ -10,6 +10,7 @@ The SR's directory is `/run/sr-mount/<SR uuid>`, a bind mount of `location`. In 
 
     <uuid>.vhd      an image; parents are named relative to the directory
     <uuid>.raw      a raw disk
+    <uuid>.cbtlog   which blocks of a disk changed, see srs.tracking
     <name>.new      being written; renamed into place when it is whole
     clone_<uuid>    journal of a split, see srs.filestore
     .journal-<uuid> undo journal of a resize
@@ -19,6 +20,7 @@ import os
 from typing import ClassVar, Final
 
 from srs import mounts, paths
+from srs.cbtlogs import FileLogs
 from srs.cow import CowSR
 from srs.datapath import tap
 from srs.errors import (
@@ -41,7 +43,7 @@ from srs.vdi import Disk
 VHD_CAPABILITIES: Final = (
     "SR_PROBE", "SR_UPDATE", "VDI_CREATE", "VDI_DELETE", "VDI_ATTACH", "VDI_DETACH", "VDI_CLONE",
     "VDI_SNAPSHOT", "VDI_RESIZE", "VDI_UPDATE", "ATOMIC_PAUSE", "VDI_ACTIVATE", "VDI_DEACTIVATE",
-    "VDI_REVERT",
+    "VDI_REVERT", "VDI_CONFIG_CBT",
 )  # fmt: skip
 
 
@@ -60,6 +62,7 @@ class FileSR(CowSR):
         super().__init__(request)
         self.path = os.path.join(paths.SR_MOUNT, self.uuid)
         self.store = FileStore(self.path)
+        self._logs = FileLogs(self.path)
 
     # -- the SR
 
@@ -157,6 +160,11 @@ class FileSR(CowSR):
         return Space(size, size - status.f_bfree * status.f_frsize)
 
     # -- the disks
+
+    @property
+    def logs(self) -> FileLogs:
+        """See CowSR."""
+        return self._logs
 
     def disk(self, uuid: str) -> Disk:
         """See CowSR."""

@@ -16,6 +16,7 @@ from typing import ClassVar
 
 from srs import groups, lvhd_replace, lvhd_split
 from srs import lvhd_layout as layout
+from srs.cbtlogs import VolumeLogs
 from srs.cow import CowSR
 from srs.datapath import tap
 from srs.errors import InvalidArg, SRInUse, SRNotEmpty, SRUnavailable
@@ -213,6 +214,11 @@ class LVHDSR(CowSR):
         }
 
     # -- the disks
+
+    @cached_property
+    def logs(self) -> VolumeLogs:
+        """See CowSR."""
+        return VolumeLogs(self.group)
 
     def disk(self, uuid: str) -> Disk:
         """See CowSR."""

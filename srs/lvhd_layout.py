@@ -5,6 +5,7 @@
     LV-<uuid>                        a raw disk; a hidden one carries the tag `hidden`
     VHD-OLD_<uuid>                   an image that another has taken the place of
     revert_<uuid>_1                  the image that is about to take it
+    <uuid>.cbtlog                    which blocks of a disk changed, see srs.tracking
     MGT                              names of the disks, see srs.mgt
     <kind>_<id>_<value>              journal entries, see srs.journal
 
@@ -24,6 +25,7 @@ METADATA: Final = "MGT"
 HIDDEN_TAG: Final = "hidden"
 #: A volume whose content has not been written yet: rubbish after a crash.
 UNFINISHED_TAG: Final = "unfinished"
+LOG_TAG: Final = "cbtlog"
 #: Virtual size that every VHD has tables for.
 TABLE_SIZE: Final = 2 << 40
 
@@ -31,6 +33,8 @@ _UUID: Final = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _DISK: Final = re.compile(f"(VHD|LV)-({_UUID})")
 _OLD: Final = re.compile(f"VHD-OLD_({_UUID})")
 _INCOMING: Final = re.compile(f"revert_({_UUID})_1")
+
+_LOG: Final = re.compile(f"({_UUID})[.]cbtlog")
 
 _BLOCK: Final = 2 << 20
 
@@ -53,6 +57,17 @@ def old_name(uuid: str) -> str:
 def incoming_name(uuid: str) -> str:
     """Volume of an image that is about to replace another: it is its own journal entry."""
     return f"revert_{uuid}_1"
+
+
+def log_name(uuid: str) -> str:
+    """Volume of a disk's log of changed blocks."""
+    return f"{uuid}.cbtlog"
+
+
+def log_disk_of(volume: str) -> str:
+    """The uuid of the disk whose log a volume is; empty for all other volumes."""
+    match = _LOG.fullmatch(volume)
+    return match[1] if match else ""
 
 
 def disk_of(volume: str) -> str:

@@ -107,7 +107,9 @@ class VolumeStore:
                 if volume.active
                 and not volume.open
                 and name != layout.METADATA
-                and not self.counts.get(layout.disk_of(name) or name).used
+                and not self.counts.get(
+                    layout.disk_of(name) or layout.log_disk_of(name) or name
+                ).used
             )
         )
 

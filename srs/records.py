@@ -31,10 +31,12 @@ class Description:
     is_a_snapshot: bool = False
     snapshot_time: str = ""
     snapshot_of: str = ""
+    cbt_enabled: bool = False
     sm_config: Mapping[str, str] = field(default_factory=dict)
 
 
 BASE_COPY = Description(label="base copy", read_only=True)
+CBT_METADATA = Description(type="cbt_metadata", read_only=True, cbt_enabled=True)
 
 
 def introduce(session: Session, sr_ref: str, disk: Disk, about: Description) -> str:
@@ -59,7 +61,7 @@ def introduce(session: Session, sr_ref: str, disk: Disk, about: Description) -> 
         about.is_a_snapshot,
         DateTime(about.snapshot_time or _NEVER),
         about.snapshot_of or NULL_REF,
-        False,  # cbt_enabled
+        about.cbt_enabled,
     )
     return ref
 

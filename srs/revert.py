@@ -53,7 +53,9 @@ def revert(sr: CowSR, snapshot_uuid: str, target: str) -> None:
         # and nothing is added to it that the new leaf would see.
         with tap.paused(sr.session, sr.uuid, source.uuid, source_ref) as source_record:
             like = _without_data(sr, source, source_ref, source_record, old)
+            sr.tracking.reverting(target_uuid)
             new = sr.replace(old, like)
+        sr.tracking.reverted(source.uuid, new, target_ref)
         records.refresh(sr.session, target_ref, record, new)
         if "vhd-blocks" in record["sm_config"]:
             # A collector's note of which blocks the old image held.

@@ -71,13 +71,15 @@ def branch(
     with tap.paused(sr.session, sr.uuid, uuid, ref) as record:
         if not sr.has_data(disk):
             leaf = sr.add_leaf(twin, disk) if twin else disk
-            _introduce(sr, leaf, disk, record, clone=clone)
+            tracked = bool(twin) and not clone and sr.tracking.snapshotted(disk, ref, record, twin)
+            _introduce(sr, leaf, disk, record, clone=clone, tracked=tracked)
             return leaf.location
         require_depth(sr, disk)
         split = split_off_base(sr, disk, ref, record, twin=twin, clone=clone)
+        tracked = bool(twin) and not clone and sr.tracking.snapshotted(disk, ref, record, twin)
     if split.twin is None:
         return split.base.location
-    _introduce(sr, split.twin, disk, record, clone=clone)
+    _introduce(sr, split.twin, disk, record, clone=clone, tracked=tracked)
     return split.twin.location
 
 
@@ -123,7 +125,9 @@ def require_depth(sr: CowSR, disk: Disk) -> None:
         raise SnapshotChainTooLong(f"{disk.uuid} stands on {depth - 1} images")
 
 
-def _introduce(sr: CowSR, leaf: Disk, of: Disk, record: Record, *, clone: bool) -> None:
+def _introduce(
+    sr: CowSR, leaf: Disk, of: Disk, record: Record, *, clone: bool, tracked: bool
+) -> None:
     if leaf.uuid == of.uuid:
         return
     sm_config = record["sm_config"]
@@ -132,6 +136,7 @@ def _introduce(sr: CowSR, leaf: Disk, of: Disk, record: Record, *, clone: bool) 
         label=record["name_label"],
         description=record["name_description"],
         type=record["type"],
+        cbt_enabled=tracked,
         sm_config=kept,
     )
     # The toolstack marks snapshots itself once it has the new disk; the medium learns it now.

@@ -116,6 +116,18 @@ class VDI:
         """vdi_resize, bytes."""
         raise Unimplemented("vdi_resize")
 
+    def enable_cbt(self, on: bool) -> None:
+        """vdi_enable_cbt, vdi_disable_cbt: begin or end to track which blocks change."""
+        raise Unimplemented("vdi_enable_cbt" if on else "vdi_disable_cbt")
+
+    def data_destroy(self) -> None:
+        """vdi_data_destroy: drop a snapshot's data and keep what is known of its changes."""
+        raise Unimplemented("vdi_data_destroy")
+
+    def list_changed_blocks(self, newer: str) -> str:
+        """vdi_list_changed_blocks, up to the disk of reference `newer`: a bitmap in base64."""
+        raise Unimplemented("vdi_list_changed_blocks")
+
     def update(self) -> None:
         """vdi_update: names changed in the database."""
         raise Unimplemented("vdi_update")

@@ -5,12 +5,14 @@ so the sectors at both ends of an odd write are read first.
 """
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
 from srs import vhd
+from srs.datapath.tracker import Tracker
 
 SECTOR: Final = 512
 #: Zeros are written in pieces of this many bytes, so that other clients get their turn.
@@ -26,12 +28,14 @@ class Export:
         path: image or device.
         raw: no VHD.
         writable: whether the image is opened for writing.
+        log: where the disk's changed block log is, if it has one when the image is opened.
     """
 
     name: str
     path: str
     raw: bool
     writable: bool
+    log: str = ""
 
 
 @contextmanager
@@ -47,6 +51,8 @@ class ImageStore:
 
     def __init__(self, export: Export) -> None:
         opener = vhd.open_raw if export.raw else vhd.open_chain
+        tracked = export.writable and export.log and os.path.exists(export.log)
+        self._tracker = Tracker(export.log) if tracked else None
         with _as_os_error():
             self._chain = opener(export.path, writable=export.writable)
         self.size = self._chain.size
@@ -63,6 +69,8 @@ class ImageStore:
 
     def write(self, offset: int, data: memoryview) -> None:
         """Write into the top of the chain."""
+        if self._tracker:
+            self._tracker.mark(offset, len(data))
         first, last = _sectors(offset, len(data))
         with _as_os_error():
             if (first, last) != (offset, offset + len(data)):
@@ -79,6 +87,8 @@ class ImageStore:
             return
         if offset < first:
             self.write(offset, memoryview(bytes(first - offset)))
+        if self._tracker:
+            self._tracker.mark(first, last - first)
         with _as_os_error():
             for at in range(first, last, _ZERO_PIECE):
                 self._chain.zero(at, min(_ZERO_PIECE, last - at))
@@ -91,9 +101,13 @@ class ImageStore:
             self._chain.flush()
 
     def close(self) -> None:
-        """Make all writes durable and close the chain."""
-        with _as_os_error():
-            self._chain.close()
+        """Make all writes durable and close the chain, then the log."""
+        try:
+            with _as_os_error():
+                self._chain.close()
+        finally:
+            if self._tracker:
+                self._tracker.close()
 
 
 def _sectors(offset: int, length: int) -> tuple[int, int]:

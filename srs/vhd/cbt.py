@@ -117,6 +117,8 @@ def set_fields(
             # Durable before the header claims it: an LV has stale bytes there.
             backing.write(log_length(old.size), *zeros(log_length(size) - log_length(old.size)))
             backing.sync()
+        if consistent:
+            backing.sync()  # Whoever wrote the disk set bits, which come first.
         new = replace(
             old,
             parent=old.parent if parent is None else parent,
