@@ -17,6 +17,9 @@ from xml.parsers.expat import ExpatError
 import pytest
 import XenAPI
 
+from xapi.database import Database
+from xapi.datamodel import CLASSES
+from xapi.datatypes import NULL, Ref
 from xapi.server import XapiServer
 from xapi.testing import CAPABILITIES, MemoryHost
 
@@ -25,9 +28,9 @@ SERVER = """
 import signal, sys
 from pathlib import Path
 from xapi.server import XapiServer
-from xapi.testing import MemoryHost
+from xapi.testing import CAPABILITIES, MemoryHost
 directory = Path(sys.argv[1])
-host = MemoryHost({}, directory / "xapi")
+host = MemoryHost({"mem": (*CAPABILITIES, "VDI_REVERT")}, directory / "xapi")
 server = XapiServer(host, unix_socket=host.socket, state=directory / "state")
 server.start()
 print(server.url, flush=True)
@@ -104,7 +107,33 @@ class Client(threading.Thread):
                 api.pool.add_to_other_config(pool, key, name)
 
 
-def killed(directory: Path, seconds: float) -> list[Client]:
+class Machinist(Client):
+    """Makes, snapshots, reverts, copies and destroys VMs until the server dies."""
+
+    def run(self) -> None:
+        with suppress(OSError, ExpatError, xmlrpc.client.Error), session(self.url) as api:
+            [host] = api.host.get_all()
+            config = {"device": f"{self.number}"}
+            sr = api.SR.create(host, config, "0", "an SR", "", "mem", "", False, {})
+            while True:
+                self.life(api, sr)
+
+    def life(self, api: Any, sr: str) -> None:
+        """Of one VM with a disk."""
+        disk = {"SR": sr, "virtual_size": "512", "type": "user"}
+        vdi = api.VDI.create(disk | {"sharable": False, "read_only": False, "other_config": {}})
+        vm = api.VM.create({"name_label": f"{self.number}.{len(self.promised)}"})
+        vbd = {"VM": vm, "VDI": vdi, "userdevice": "0", "bootable": True, "mode": "RW"}
+        vbd |= {"type": "Disk", "empty": False, "other_config": {}}
+        api.VBD.create(vbd | {"qos_algorithm_type": "", "qos_algorithm_params": {}})
+        self.promised.append((vm, api.VM.get_name_label(vm)))
+        api.VM.start(vm, False, False)
+        snapshot = api.VM.snapshot(vm, "a snapshot")
+        api.VM.revert(snapshot)
+        api.VM.destroy(api.VM.clone(vm, "a clone"))
+
+
+def killed(directory: Path, seconds: float, *kinds: type[Client]) -> list[Client]:
     """Clients of a server that was killed in the midst of their calls."""
     process = subprocess.Popen(
         [sys.executable, "-c", SERVER, str(directory)], stdout=subprocess.PIPE, text=True
@@ -112,7 +141,7 @@ def killed(directory: Path, seconds: float) -> list[Client]:
     with process:
         assert process.stdout is not None
         url = process.stdout.readline().strip()
-        clients = [Client(url, number) for number in range(3)]
+        clients = [kind(url, number) for number, kind in enumerate(kinds)]
         for client in clients:
             client.start()
         clients[0].join(seconds)
@@ -127,7 +156,7 @@ def test_a_killed_server_has_kept_what_it_promised(tmp_path: Path, seed: int) ->
     numbers = random.Random(seed)
     promised: dict[str, str] = {}
     for _ in range(2):
-        for client in killed(tmp_path, numbers.uniform(0.05, 0.3)):
+        for client in killed(tmp_path, numbers.uniform(0.05, 0.3), *[Client] * 3):
             promised.update(client.promised)
     assert promised
     host = MemoryHost({}, tmp_path / "xapi")
@@ -136,3 +165,39 @@ def test_a_killed_server_has_kept_what_it_promised(tmp_path: Path, seed: int) ->
         assert {ref: networks[ref]["name_label"] for ref in promised} == promised
         assert len(api.pool.get_all()) == 1
         assert len(networks) >= len(promised) + 2
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_killed_server_leaves_no_dangling_reference(tmp_path: Path, seed: int) -> None:
+    """Calls of many steps die at some step; the objects fit together all the same."""
+    [client] = killed(tmp_path, random.Random(seed).uniform(0.2, 0.6), Machinist)
+    promised = dict(client.promised)
+    assert promised
+    host = MemoryHost({"mem": CAPABILITIES}, tmp_path / "xapi")
+    with server(host, tmp_path) as restarted, session(restarted.url) as api:
+        vms = api.VM.get_all_records()
+        assert promised.items() <= {ref: vm["name_label"] for ref, vm in vms.items()}.items()
+        assert dangling(restarted.xapi.db) == []
+        plugged = ("PBD", "VBD", "VIF")
+        for cls in plugged:
+            records = getattr(api, cls).get_all_records().values()
+            assert not any(record["currently_attached"] for record in records)
+        states = {vm["power_state"] for vm in vms.values() if not vm["is_control_domain"]}
+        assert states == {"Halted"}
+
+
+#: What may name an object that is gone: where something came from, and where it would run.
+_HISTORICAL = {"snapshot_of", "parent", "affinity", "suspend_VDI"}
+
+
+def dangling(db: Database) -> list[tuple[str, str, str]]:
+    """Every reference to an object that is not there."""
+    return [
+        (cls.name, field.name, value)
+        for cls in CLASSES.values()
+        for ref in db.refs(cls.name)
+        for field in cls.fields
+        if isinstance(field.type, Ref) and field.name not in _HISTORICAL
+        for value in [db.get(cls.name, ref, field.name)]
+        if value != NULL and not (field.type.cls in CLASSES and db.exists(field.type.cls, value))
+    ]
