@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from xapi.backend import BackendUnavailable, DeviceBusy, PluginReply
+from xapi.backend import BackendUnavailable, DeviceBusy, HostError, PluginReply
 
 _NULL = "OpaqueRef:NULL"
 _EPOCH = xmlrpc.client.DateTime("19700101T00:00:00Z")
@@ -152,18 +152,19 @@ class MemoryHost:
         """Take it away, unless the test said that it is busy."""
         if self.busy:
             raise DeviceBusy(f"{device} is open")
+        self._device(device)
         del self.devices[device]
 
     def copy(self, source: str, destination: str, size: int) -> None:
         """Copy content between two devices."""
         if "copy" in self.faults:
             raise DeviceBusy(self.faults["copy"].text)
-        self.devices[destination].content[:size] = self.devices[source].content[:size]
+        self._device(destination)[:size] = self._device(source)[:size]
 
     def used_blocks(self, device: str, size: int, *, base: str = "") -> list[int]:
         """Numbers of the blocks that differ from zeros, or from another device."""
-        content = self.devices[device].content
-        below = self.devices[base].content if base else b""
+        content = self._device(device)
+        below = self._device(base) if base else b""
         return [
             block
             for block in range(-(-max(len(content), len(below)) // size))
@@ -174,21 +175,26 @@ class MemoryHost:
         """Bytes of a device; past what is kept there are zeros."""
         if "read" in self.faults:
             raise BackendUnavailable(self.faults["read"].text)
-        return _piece(self.devices[device].content, offset, length)
+        return _piece(self._device(device), offset, length)
 
     def write_blocks(self, device: str, offset: int, data: bytes) -> None:
         """Write to a device, and keep it."""
         if "write" in self.faults:
             raise BackendUnavailable(self.faults["write"].text)
-        content = self.devices[device].content
+        content = self._device(device)
         content.extend(bytes(max(0, offset - len(content))))
         content[offset : offset + len(data)] = data
 
     def clear_blocks(self, device: str, offset: int, length: int) -> None:
         """Zeros, as far as something is kept."""
-        content = self.devices[device].content
+        content = self._device(device)
         end = min(offset + length, len(content))
         content[offset:end] = bytes(max(0, end - offset))
+
+    def _device(self, path: str) -> bytearray:
+        if path not in self.devices:
+            raise HostError(f"{path}: no such device")
+        return self.devices[path].content
 
     def disk(self, vdi: str) -> Disk:
         """The disk of a VDI's uuid, wherever it is."""
