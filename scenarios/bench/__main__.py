@@ -11,6 +11,7 @@ from rich.console import Console
 
 from scenarios.bench.pairs import Result, Work, measure
 from scenarios.bench.report import Place, print_table, save
+from scenarios.bench.toolstack import bench
 from scenarios.bench.works import WORKS
 from srs.vhd import VHDError
 
@@ -28,7 +29,7 @@ def main() -> int:
     """Entry point."""
     options = _parser().parse_args()
     try:
-        _bench(options)
+        options.run(options)
     except (Refused, VHDError, OSError) as error:
         print(f"ci/bench: {error}", file=sys.stderr)
         return COULD_NOT_RUN
@@ -41,9 +42,12 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="ci/bench", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="WHAT")
+    toolstack = commands.add_parser("xapi", help="the toolstack's numbers")
+    toolstack.set_defaults(run=lambda _options: bench())
     vhd = commands.add_parser(
         "vhd", help="the VHD engine, beside qemu-img where it can do the work"
     )
+    vhd.set_defaults(run=_bench)
     vhd.add_argument("--dir", type=Path, help="where disks are made; a real disk, not tmpfs")
     vhd.add_argument("--rounds", type=_positive, default=3, help="of ours, peer, peer, ours (3)")
     vhd.add_argument("--only", metavar="NAME", help="works whose name contains this")
