@@ -7,6 +7,7 @@ after the other. Only plugging a PBD goes on beside most of them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from xapi.database import Database
 from xapi.datatypes import words
@@ -53,7 +54,13 @@ def check(db: Database, sr: str, operation: str) -> None:
 
 def features(db: Database, sr: str) -> Mapping[str, int]:
     """The capabilities of the SR's driver, with their versions."""
-    for driver in db.find("SM", type=db.get("SR", sr, "type")):
+    return _of_driver(db, db.history.generation, db.get("SR", sr, "type"))
+
+
+@lru_cache(maxsize=16)
+def _of_driver(db: Database, _generation: int, type_: str) -> Mapping[str, int]:
+    """Asked for by every operation of every VDI in a list, between two changes of anything."""
+    for driver in db.find("SM", type=type_):
         known: Mapping[str, int] = db.get("SM", driver, "features")
         return known
     return {}
