@@ -21,6 +21,7 @@ from xapi import (
     sr_info,
     task,
     vbd,
+    vbd_settings,
     vdi,
     vdi_cbt,
     vdi_copy,
@@ -43,7 +44,7 @@ _ASYNC = "Async."
 
 _WRITTEN_BY_HAND = (
     *(session, event, task, messages, host, network, sm, sr, sr_info, pbd),
-    *(vdi, vdi_cbt, vdi_copy, vdi_db, revert, vbd),
+    *(vdi, vdi_cbt, vdi_copy, vdi_db, revert, vbd, vbd_settings),
     *(vm, vm_power, vm_revert, vm_settings, vm_snapshot),
 )
 

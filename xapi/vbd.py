@@ -6,23 +6,21 @@ that are plugged into it. What is simulated is the VM that would read them.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import cast
 
-from xapi import pbd, policy_vbd
-from xapi.datamodel_storage import VBD, VBD_MODE
-from xapi.datatypes import NULL, Basic, RecordOf, Ref
-from xapi.errors import XenAPIError, not_allowed, other_operation, sr_not_supported
+from xapi import pbd
+from xapi.datamodel_storage import VBD
+from xapi.datatypes import NULL, RecordOf, Ref
+from xapi.errors import XenAPIError, not_allowed, other_operation
 from xapi.generated import construct
 from xapi.message import Call, Message, Param
 from xapi.policy import Mark
-from xapi.policy_vm import check_power_state, runs
 from xapi.toolstack import Toolstack
 
-_MAX_USERDEVICE = 255
-_NUMBER = re.compile(r"[0-9]{1,3}")
+#: The device numbers that there are.
+_USERDEVICES = tuple(str(number) for number in range(256))
 
 
 def create(call: Call, record: Mapping[str, object]) -> str:
@@ -41,8 +39,8 @@ def create(call: Call, record: Mapping[str, object]) -> str:
         if fields["empty"]:
             fields["VDI"] = NULL
         else:
-            _check_vdi(call.xapi, cast(str, fields["VDI"]), cast(str, fields["mode"]))
-        userdevice = _userdevice(call.xapi, vm, cast(str, fields["userdevice"]))
+            check_vdi(call.xapi, cast(str, fields["VDI"]), cast(str, fields["mode"]))
+        userdevice = choose_userdevice(call.xapi, vm, cast(str, fields["userdevice"]))
         return db.create("VBD", **{**fields, "userdevice": userdevice})
 
 
@@ -84,72 +82,6 @@ def unplug_force(call: Call, self: str) -> str:
     return ""
 
 
-def insert(call: Call, vbd: str, vdi: str) -> str:
-    """Put a VDI into an empty CD drive; where the VM runs, it sees it at once."""
-    db = call.xapi.db
-    with call.xapi.policy.operation(call.task, call.method, Mark("VBD", vbd, "insert")):
-        _check_vdi(call.xapi, vdi, "RO")
-        db.put("VBD", vbd, VDI=vdi, empty=False)
-        try:
-            policy_vbd.check_vdi(db, vbd)
-            if _is_live(call.xapi, vbd):
-                pbd.require_plugged(call.xapi, db.get("VDI", vdi, "SR"))
-                attach(call, vbd)
-        except XenAPIError:
-            db.put("VBD", vbd, VDI=NULL, empty=True)
-            raise
-    return ""
-
-
-def eject(call: Call, vbd: str) -> str:
-    """Take the VDI out of a CD drive."""
-    db = call.xapi.db
-    with call.xapi.policy.operation(call.task, call.method, Mark("VBD", vbd, "eject")):
-        release(call, vbd)
-        db.put("VBD", vbd, VDI=NULL, empty=True)
-    return ""
-
-
-def assert_attachable(call: Call, self: str) -> str:
-    """Raise what would forbid attaching the VDI now."""
-    call.xapi.policy.assert_allowed(Mark("VBD", self, "attach"))
-    return ""
-
-
-def set_mode(call: Call, self: str, value: str) -> str:
-    """RO or RW, for the next time that the VM starts; it must be halted."""
-    db = call.xapi.db
-    with db.transaction():
-        check_power_state(db, db.get("VBD", self, "VM"), "Halted")
-        if value == "RW" and db.get("VBD", self, "type") == "CD":
-            raise XenAPIError("VBD_CDS_MUST_BE_READONLY")
-        if not db.get("VBD", self, "empty"):
-            _check_vdi(call.xapi, db.get("VBD", self, "VDI"), value)
-        db.put("VBD", self, mode=value)
-    return ""
-
-
-def set_userdevice(call: Call, self: str, value: str) -> str:
-    """Another device number, for the next time that the VM starts."""
-    db = call.xapi.db
-    with db.transaction():
-        vm: str = db.get("VBD", self, "VM")
-        if value != db.get("VBD", self, "userdevice"):
-            db.put("VBD", self, userdevice=_userdevice(call.xapi, vm, value))
-    return ""
-
-
-def _pause(operation: str) -> Callable[..., str]:
-    """Pause and unpause: allowed or not, no driver has them any more."""
-
-    def run(call: Call, self: str, *_token: str) -> str:
-        call.xapi.policy.assert_allowed(Mark("VBD", self, operation))
-        vdi: str = call.xapi.db.get("VBD", self, "VDI")
-        raise sr_not_supported(call.xapi.db.get("VDI", vdi, "SR"))
-
-    return run
-
-
 def attach(call: Call, vbd: str) -> str:
     """`plug` without policy; returns the path of the block device, or "" of an empty drive.
 
@@ -185,14 +117,9 @@ def release(call: Call, vbd: str) -> None:
     db.put("VBD", vbd, runtime_properties={})
 
 
-def device_number(userdevice: str) -> int:
-    """The number that a userdevice stands for. set_userdevice takes any text: that comes last."""
-    return int(userdevice) if _NUMBER.fullmatch(userdevice) else _MAX_USERDEVICE + 1
-
-
 def device_name(userdevice: str) -> str:
     """What a VM calls the disk of that number: xvda, ... xvdz, xvdaa, ..."""
-    number, letters = device_number(userdevice), ""
+    number, letters = int(userdevice), ""
     while number >= 0:
         letters = chr(ord("a") + number % 26) + letters
         number = number // 26 - 1
@@ -206,11 +133,6 @@ def _device(xapi: Toolstack, vbd: str, path: str) -> str:
     return str(device.relative_to("/dev")) if device.is_relative_to("/dev") else path
 
 
-def _is_live(xapi: Toolstack, vbd: str) -> bool:
-    attached: bool = xapi.db.get("VBD", vbd, "currently_attached")
-    return attached and runs(xapi.db, xapi.db.get("VBD", vbd, "VM"))
-
-
 def make_temporary(call: Call, vdi: str, mode: str) -> str:
     """A VBD on dom0 for the toolstack's own use; `reserved` keeps others off the VDI."""
     xapi = call.xapi
@@ -219,14 +141,15 @@ def make_temporary(call: Call, vdi: str, mode: str) -> str:
             "VBD",
             VM=xapi.dom0,
             VDI=vdi,
-            userdevice=_userdevice(xapi, xapi.dom0, "autodetect"),
+            userdevice=choose_userdevice(xapi, xapi.dom0, "autodetect"),
             mode=mode,
             type="Disk",
             reserved=True,
         )
 
 
-def _check_vdi(xapi: Toolstack, vdi: str, mode: str) -> None:
+def check_vdi(xapi: Toolstack, vdi: str, mode: str) -> None:
+    """Raise VDI_READONLY or VDI_INCOMPATIBLE_TYPE where no VBD of that mode can have the VDI."""
     if xapi.db.get("VDI", vdi, "read_only") and mode == "RW":
         raise XenAPIError("VDI_READONLY", (vdi,))
     if xapi.db.get("VDI", vdi, "type") == "cbt_metadata":
@@ -237,16 +160,21 @@ def free_devices(xapi: Toolstack, vm: str) -> tuple[str, ...]:
     """The device numbers that the VM has free, lowest first."""
     vbds: tuple[str, ...] = xapi.db.get("VM", vm, "VBDs")
     taken = {xapi.db.get("VBD", vbd, "userdevice") for vbd in vbds}
-    return tuple(str(n) for n in range(_MAX_USERDEVICE + 1) if str(n) not in taken)
+    return tuple(number for number in _USERDEVICES if number not in taken)
 
 
-def _userdevice(xapi: Toolstack, vm: str, wanted: str) -> str:
+def choose_userdevice(xapi: Toolstack, vm: str, wanted: str) -> str:
+    """A free device number of the VM: the wanted one, or the next for "autodetect".
+
+    Raises:
+        XenAPIError: INVALID_DEVICE, DEVICE_ALREADY_EXISTS, OPERATION_NOT_ALLOWED (none left).
+    """
     free = free_devices(xapi, vm)
     if wanted == "autodetect":
         if not free:
             raise not_allowed("The VM has as many VBDs as it can have.")
         return free[0]
-    if device_number(wanted) > _MAX_USERDEVICE:
+    if wanted not in _USERDEVICES:
         raise XenAPIError("INVALID_DEVICE", (wanted,))
     if wanted not in free:
         raise XenAPIError("DEVICE_ALREADY_EXISTS", (wanted,))
@@ -254,7 +182,6 @@ def _userdevice(xapi: Toolstack, vm: str, wanted: str) -> str:
 
 
 _SELF = Param("self", Ref("VBD"))
-_VBD = Param("vbd", Ref("VBD"))
 
 MESSAGES = (
     Message("VBD.create", create, (Param("record", RecordOf("VBD")),)),
@@ -262,11 +189,4 @@ MESSAGES = (
     Message("VBD.plug", plug, (_SELF,)),
     Message("VBD.unplug", unplug, (_SELF,)),
     Message("VBD.unplug_force", unplug_force, (_SELF,)),
-    Message("VBD.insert", insert, (_VBD, Param("vdi", Ref("VDI")))),
-    Message("VBD.eject", eject, (_VBD,)),
-    Message("VBD.assert_attachable", assert_attachable, (_SELF,)),
-    Message("VBD.set_mode", set_mode, (_SELF, Param("value", VBD_MODE))),
-    Message("VBD.set_userdevice", set_userdevice, (_SELF, Param("value", Basic.STRING))),
-    Message("VBD.pause", _pause("pause"), (_SELF,)),
-    Message("VBD.unpause", _pause("unpause"), (_SELF, Param("token", Basic.STRING))),
 )

@@ -24,9 +24,7 @@ def vbds(db: Database, vm: str, *, disks: bool) -> tuple[str, ...]:
     """The VM's VBDs of type Disk, or all others, by device number."""
     found: tuple[str, ...] = db.get("VM", vm, "VBDs")
     chosen = (link for link in found if (db.get("VBD", link, "type") == "Disk") is disks)
-    return tuple(
-        sorted(chosen, key=lambda link: vbd.device_number(db.get("VBD", link, "userdevice")))
-    )
+    return tuple(sorted(chosen, key=lambda link: int(db.get("VBD", link, "userdevice"))))
 
 
 def marks(db: Database, vm: str) -> Iterator[Mark]:
