@@ -33,9 +33,9 @@ from xapi.store import StateError
 
 _EBUSY = 16
 PASSWORD = "testbed"
-#: Bytes that travel to or from the guest at once. Several copies of them exist on the way, in a
-#: guest whose memory is small.
-_PIECE = 1 << 20
+#: Bytes that travel to or from the guest at once. On the way each process inside has several
+#: copies of them and keeps the memory for the next ones; a guest has little.
+_PIECE = 256 << 10
 
 
 def seeded_uuids(seed: int) -> Callable[[], str]:
@@ -48,6 +48,12 @@ def seeded_uuids(seed: int) -> Callable[[], str]:
             return str(UUID(int=numbers.getrandbits(128), version=4))
 
     return next_uuid
+
+
+def _pieces(offset: int, length: int) -> Iterator[tuple[int, int]]:
+    """(offset, bytes) of each piece of a range."""
+    for at in range(offset, offset + length, _PIECE):
+        yield at, min(_PIECE, offset + length - at)
 
 
 def _batches(spans: Iterable[tuple[int, bytes]]) -> Iterator[list[tuple[int, memoryview]]]:
@@ -302,15 +308,10 @@ class Host:
 
     def read(self, device: str, offset: int, length: int) -> bytes:
         """Bytes of a block device of the host, past its page cache; fewer at its end."""
-        found = bytearray()
-        while len(found) < length:
-            wanted = min(_PIECE, length - len(found))
-            arguments = {"path": device, "offset": offset + len(found), "length": wanted}
-            piece = self.kernel.exchange("read", arguments).blob
-            found += piece
-            if len(piece) < wanted:
-                break
-        return bytes(found)
+        return b"".join(
+            self.kernel.exchange("read", {"path": device, "offset": at, "length": size}).blob
+            for at, size in _pieces(offset, length)
+        )
 
     def write(self, device: str, *spans: tuple[int, bytes]) -> None:
         """Write (offset, bytes) after (offset, bytes) to a block device, then sync it."""
@@ -384,13 +385,18 @@ class Host:
 
     def read_blocks(self, device: str, offset: int, length: int) -> bytes:
         """Bytes of a plugged device."""
-        arguments = {"path": device, "offset": offset, "length": length}
-        answer = self._host_exchange("fetch", arguments)
-        return answer.blob or bytes(answer.value)
+        found = []
+        for at, size in _pieces(offset, length):
+            arguments = {"path": device, "offset": at, "length": size}
+            answer = self._host_exchange("fetch", arguments)
+            found.append(answer.blob or bytes(answer.value))
+        return b"".join(found)
 
     def write_blocks(self, device: str, offset: int, data: bytes) -> None:
         """Write to a plugged device."""
-        self._host_exchange("store", {"path": device, "offset": offset}, data)
+        for at, size in _pieces(0, len(data)):
+            arguments = {"path": device, "offset": offset + at}
+            self._host_exchange("store", arguments, data[at : at + size])
 
     def clear_blocks(self, device: str, offset: int, length: int) -> None:
         """Make bytes of a plugged device zero."""

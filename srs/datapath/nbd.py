@@ -26,7 +26,7 @@ from typing import Final, Protocol
 SECTOR: Final = 512
 #: The largest read or write (bytes); the protocol obliges clients to stay below 32 MiB.
 MAX_LENGTH: Final = 32 << 20
-_BUFFER: Final = 1 << 20
+_BUFFER: Final = 256 << 10
 
 _OPTION_MAGIC: Final = b"IHAVEOPT"
 _GREETING: Final = b"NBDMAGIC" + _OPTION_MAGIC + struct.pack(">H", 3)  # fixed newstyle, no zeroes

@@ -31,7 +31,7 @@ class Agent:
         self._decoder = Decoder()
         self._loop = Loop()
         self._streams = Streams(self._loop, link.send)
-        self._slow = Pool(ops.slow_worker, "its worker", spare=8)
+        self._slow = Pool(ops.slow_worker, "its worker", spare=2)
         self._drivers = Pool(ops.driver_worker, "the driver's process", spare=2)
 
     def run(self) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from testbed.guest import linux
 
-_PIECE = 1 << 20
+_PIECE = 256 << 10
 #: What zeros are looked for in.
 _GRAIN = 64 << 10
 
