@@ -6,6 +6,7 @@ Exit status: 0 all passed · 1 something failed · 2 it could not run.
 import argparse
 import os
 import shlex
+import shutil
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -229,5 +230,7 @@ def _tools(options: argparse.Namespace) -> int:
 
     for path in write_tools(options.directory):
         print(path)
+        if other := shutil.which(path.name):
+            print(f"note: there is {other}, too; the one that comes first in PATH is used")
     print(f"try: PATH={shlex.quote(str(options.directory.absolute()))}:$PATH vhd-util -h")
     return PASSED

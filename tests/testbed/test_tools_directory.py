@@ -24,13 +24,27 @@ def run(
     return subprocess.run(argv, cwd=cwd, env=env, capture_output=True, text=True, check=False)
 
 
-def test_names_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_are_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     new = tmp_path / "deep" / "new dir"
+    monkeypatch.setenv("PATH", "/nowhere")
     assert cli.main(["tools", str(new)]) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[:-1] == [str(new / name) for name in tools.TOOLS]
     assert out[-1] == f"try: PATH='{new}':$PATH vhd-util -h"
     assert sorted(os.listdir(new)) == sorted(tools.TOOLS)
+
+
+def test_another_of_the_same_name_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "system" / "td-util"
+    tools.write_tools(other.parent)
+    monkeypatch.setenv("PATH", str(other.parent))
+    assert cli.main(["tools", str(tmp_path / "new")]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[3] == f"note: there is {other}, too; the one that comes first in PATH is used"
 
 
 @pytest.mark.parametrize("name", tools.TOOLS)
