@@ -99,19 +99,31 @@ class Store:
         written: Iterable[tuple[Key, Mapping[str, Value]]],
         deleted: Iterable[Key],
     ) -> None:
-        """Make the changes of one transaction permanent, all or none."""
+        """Make the changes of one transaction permanent, all or none.
+
+        Raises:
+            StateError: the file cannot be written.
+        """
+        try:
+            with self._file:  # Its end is the commit point of a transaction of the database.
+                self._write(generation, written, deleted)
+        except sqlite3.Error as error:
+            hint = "make room on its file system, then repeat the call"
+            raise StateError(self._path, str(error), hint) from error
+
+    def _write(
+        self,
+        generation: int,
+        written: Iterable[tuple[Key, Mapping[str, Value]]],
+        deleted: Iterable[Key],
+    ) -> None:
         execute = self._file.execute
         execute("BEGIN")
-        try:
-            for (cls, ref), row in written:
-                execute(_WRITE, (ref, cls, json.dumps(row, default=datetime.isoformat)))
-            for _, ref in deleted:
-                execute("DELETE FROM object WHERE ref = ?", (ref,))
-            execute("UPDATE state SET generation = ?", (generation,))
-            execute("COMMIT")  # The commit point of a transaction of the database.
-        except BaseException:
-            self._file.rollback()
-            raise
+        for (cls, ref), row in written:
+            execute(_WRITE, (ref, cls, json.dumps(row, default=datetime.isoformat)))
+        for _, ref in deleted:
+            execute("DELETE FROM object WHERE ref = ?", (ref,))
+        execute("UPDATE state SET generation = ?", (generation,))
 
     def close(self) -> None:
         """Let another server have the file."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import resource
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
@@ -338,7 +339,36 @@ def test_a_file_that_cannot_be_written_changes_nothing(tmp_path: Path) -> None:
     sr = db.create("SR", type="before")
     generation = db.history.generation
     db.close()
-    with pytest.raises(sqlite3.ProgrammingError):
+    with pytest.raises(StateError):
         db.put("SR", sr, type="after")
     assert db.get("SR", sr, "type") == "before"
     assert db.history.generation == generation
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    """Transactions fail whole, in memory and in the file, and go on when there is room again."""
+    path = tmp_path / "state"
+    db = database(path)
+    kept = [db.create("SR", name_label="x" * 1000)]
+
+    def fill() -> None:
+        for _ in range(100):
+            with db.transaction():
+                pair = [db.create("SR", name_label="x" * 1000) for _ in range(2)]
+            kept.extend(pair)
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    room = path.with_name("state-wal").stat().st_size + 200_000
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+    try:
+        with pytest.raises(StateError, match="make room"):
+            fill()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert 1 < len(kept) < 201
+    assert list(db.refs("SR")) == kept
+    kept.append(db.create("SR"))
+    db.close()
+    db = database(path)
+    assert list(db.refs("SR")) == kept
+    db.close()
