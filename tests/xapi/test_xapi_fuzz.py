@@ -7,7 +7,8 @@ import json
 import pytest
 
 from xapi import wire
-from xapi.testing.fuzz import Finding, _judge_json, _judge_xml, storm
+from xapi.testing.envelopes import Finding, of_json, of_xml
+from xapi.testing.fuzz import storm
 
 XML, JSON = "text/xml", "application/json"
 
@@ -33,7 +34,7 @@ def test_random_calls_get_envelopes() -> None:
 )
 def test_what_is_no_xml_envelope_is_found(kind: str, answer: bytes) -> None:
     with pytest.raises(Finding):
-        _judge_xml(kind, answer)
+        of_xml(kind, answer)
 
 
 @pytest.mark.parametrize("second", [False, True])
@@ -50,9 +51,18 @@ def test_what_is_no_xml_envelope_is_found(kind: str, answer: bytes) -> None:
 )
 def test_what_is_no_json_envelope_is_found(kind: str, answer: object, second: bool) -> None:
     with pytest.raises(Finding):
-        _judge_json(kind, json.dumps(answer).encode(), second)
+        of_json(kind, json.dumps(answer).encode(), id_=7, second=second)
+
+
+@pytest.mark.parametrize(
+    "description",
+    [(), ["lower"], ["CODE", ["a"]], ["INTERNAL_ERROR", "KeyError: 'x'"]],
+)
+def test_what_is_no_error_description_is_found(description: list[str]) -> None:
+    with pytest.raises(Finding):
+        of_xml(XML, wire.response({"Status": "Failure", "ErrorDescription": tuple(description)}))
 
 
 def test_envelopes_are_told_from_errors() -> None:
-    assert _judge_xml(XML, wire.success("")) is None
-    assert _judge_xml(XML, wire.failure(["CODE", "a"])) == ["CODE", "a"]
+    assert of_xml(XML, wire.success("")) is None
+    assert of_xml(XML, wire.failure(["CODE", "a"])) == ["CODE", "a"]

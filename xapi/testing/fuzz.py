@@ -31,15 +31,15 @@ from urllib.parse import urlsplit
 from xapi.datamodel import CLASSES
 from xapi.datatypes import NULL, Basic, Enumeration, MapOf, RecordOf, Ref, SetOf, Type
 from xapi.message import Message
+from xapi.testing import envelopes
+from xapi.testing.envelopes import Finding
 from xapi.testing.rig import Rig, serve
 
 #: They wait for as long as they like, or lock everybody out.
 _LEFT_OUT = frozenset({"event.next", "session.change_password"})
 _CALLS_PER_SERVER = 1000
+_ID = 7
 _ACCESSOR = re.compile(r"\w+\.(get|set|add|remove)_")
-_CODE = re.compile(r"[A-Z][A-Z0-9_]*")
-#: How the dispatcher words what nobody expected.
-_EXCEPTION = re.compile(r"[A-Za-z]+(Error|Exception|Warning)\b|Traceback")
 _TEXTS = (
     *("", "a", "true", "0", "-1", "1048576", "9" * 19, "user", "RW", "*", "vm", "mem", "device"),
     *("\u20ac", "\U0001f600", "<&>\"'", "]]>", "\r\n\t ", "%s%n", "../../etc/passwd", "x" * 4000),
@@ -48,10 +48,6 @@ _TEXTS = (
 #: What JSON can carry and XML cannot.
 _ODD = "\0\x1b\ud800\ufffe"
 _NUMBERS = (0, 1, -1, 512, 1 << 20, 1 << 25, (1 << 63) - 1, -(1 << 63))
-
-
-class Finding(Exception):
-    """An answer that is no well-formed envelope, with the call that it came to."""
 
 
 @dataclass(slots=True)
@@ -197,25 +193,13 @@ class Storm:
             answer, kind = response.read(), response.getheader("Content-Type")
             if response.status != 200:
                 raise Finding(f"HTTP status {response.status}: {answer[:500]!r}")
-            description = (
-                _judge_xml(kind, answer) if wire == "xml" else _judge_json(kind, answer, wire == 2)
-            )
-            self._judge_error(description)
+            if wire == "xml":
+                description = envelopes.of_xml(kind, answer)
+            else:
+                description = envelopes.of_json(kind, answer, id_=_ID, second=wire == 2)
+            self.codes[description[0] if description else ""] += 1
         except (Finding, OSError, http.client.HTTPException) as finding:
             raise Finding(f"{call}\n    {finding!r}") from finding
-
-    def _judge_error(self, description: list[Any] | None) -> None:
-        if description is None:
-            self.codes[""] += 1
-            return
-        if not description or not all(isinstance(part, str) for part in description):
-            raise Finding(f"no ErrorDescription: {description!r}")
-        code, *params = description
-        if not _CODE.fullmatch(code):
-            raise Finding(f"no error code: {code!r}")
-        if code == "INTERNAL_ERROR" and _EXCEPTION.match(params[0]):
-            raise Finding(f"an exception that nobody expected: {params}")
-        self.codes[code] += 1
 
     def _judge_tasks(self) -> None:
         """What ran in the background must have ended as properly."""
@@ -223,7 +207,7 @@ class Storm:
         self.rig.server.dispatcher.join()
         for task in db.refs("task"):
             info = db.get("task", task, "error_info")
-            if info and info[0] == "INTERNAL_ERROR" and _EXCEPTION.match(info[1]):
+            if info[1:] and envelopes.hides_exception(info):
                 label = db.get("task", task, "name_label")
                 raise Finding(f"{label}\n    an exception that nobody expected: {info[1:]}")
 
@@ -250,49 +234,7 @@ def _for_xml(value: Any) -> Any:
 
 def _json(method: str, params: list[Any], second: bool) -> bytes:
     version = {"jsonrpc": "2.0"} if second else {}
-    return json.dumps({**version, "method": method, "params": params, "id": 7}).encode()
-
-
-def _judge_xml(kind: str | None, answer: bytes) -> list[Any] | None:
-    """The ErrorDescription of an answer, None of a success."""
-    if kind != "text/xml":
-        raise Finding(f"content type {kind}")
-    try:
-        [reply], method = xmlrpc.client.loads(answer)
-    except Exception as error:
-        raise Finding(f"not XML-RPC ({error!r}): {answer[:500]!r}") from error
-    if method is not None or not isinstance(reply, dict):
-        raise Finding(f"no envelope: {answer[:500]!r}")
-    if reply.keys() == {"Status", "Value"} and reply["Status"] == "Success":
-        return None
-    if reply.keys() == {"Status", "ErrorDescription"} and reply["Status"] == "Failure":
-        return list(reply["ErrorDescription"])
-    raise Finding(f"no envelope: {answer[:500]!r}")
-
-
-def _judge_json(kind: str | None, answer: bytes, second: bool) -> list[Any] | None:
-    if kind != "application/json":
-        raise Finding(f"content type {kind}")
-    try:
-        reply = json.loads(answer, parse_constant=_no_number)
-    except ValueError as error:
-        raise Finding(f"not JSON ({error}): {answer[:500]!r}") from error
-    keys = set(reply)
-    if reply.get("id") != 7 or (second and reply.get("jsonrpc") != "2.0"):
-        raise Finding(f"no envelope: {answer[:500]!r}")
-    if second and keys == {"jsonrpc", "result", "id"}:
-        return None
-    if second and keys == {"jsonrpc", "error", "id"}:
-        said = reply["error"]
-        if said.keys() == {"code", "message", "data"} and said["code"] == 1:
-            return [said["message"], *said["data"]]
-    if not second and keys == {"result", "error", "id"}:
-        return None if reply["error"] is None else list(reply["error"])
-    raise Finding(f"no envelope: {answer[:500]!r}")
-
-
-def _no_number(word: str) -> Any:
-    raise ValueError(f"{word} is no JSON")
+    return json.dumps({**version, "method": method, "params": params, "id": _ID}).encode()
 
 
 def storm(calls: int, seed: int) -> Iterator[collections.Counter[str]]:
