@@ -61,8 +61,11 @@ def chain(directory: Path, size: int, unit: int) -> Path:
     return leaf
 
 
-def full(path: Path, size: int) -> None:
-    """A disk of which every block is allocated and full by its bitmap, the data being holes."""
+def full(path: Path, size: int, *, bitmaps: bool = True) -> None:
+    """A disk of which every block is allocated and full by its bitmap, the data being holes.
+
+    Without ``bitmaps`` only the batmap calls the blocks full; even 2 TiB take a few MiB then.
+    """
     vhd.create(path, size)
     slots = size // vhd.BLOCK
     covered = covered_bytes(size)
@@ -74,7 +77,7 @@ def full(path: Path, size: int) -> None:
         first = end + (7 - end) % 8
         entries = array("I", range(first, first + slots * _STRIDE, _STRIDE))
         full_bits = (b"\xff" * (slots // 8)).ljust(covered, b"\0")[:covered]
-        for sector in entries:
+        for sector in entries if bitmaps else ():
             file.seek(sector * vhd.SECTOR)
             file.write(b"\xff" * vhd.SECTOR)
         file.seek((first + slots * _STRIDE - 7) * vhd.SECTOR)
