@@ -46,13 +46,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parse(sys.argv[1:] if argv is None else argv, os.environ)
         output = _run(args)
         if output or args.flag("minimal"):
-            print(output)
+            _print(output)
     except XeError as error:
         print(error.text, file=sys.stderr)
         return error.status
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _print(output: str) -> None:
+    try:
+        print(output, flush=True)
+    except BrokenPipeError:
+        # Whoever reads has enough, as `head` has. Python would complain when it flushes again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def commands() -> dict[str, Command]:

@@ -14,6 +14,7 @@ from contextlib import suppress
 
 from xapi.datamodel import CLASSES
 from xapi.datatypes import Basic, Enumeration, MapOf
+from xapi.fields import Class
 from xapi.xe_args import Arguments, parse
 from xapi.xe_client import Client, XeError
 from xapi.xe_command import Command, Parameter, parameters
@@ -59,7 +60,7 @@ def _candidates(commands: Mapping[str, Command], before: Arguments, word: str) -
     key, equals, value = word.partition("=")
     if not equals:
         return [*_keys(command, before), *(f"{flag} " for flag in _FLAGS if word[:1] == "-")]
-    if key == "params":
+    if key == "params" and command.fields in CLASSES:
         done = value[: value.rfind(",") + 1]
         return [f"{key}={done}{name}" for name in ("all", *columns(CLASSES[command.fields]))]
     with Client(before.server, before.user, before.password) as client:
@@ -112,20 +113,32 @@ def _of_parameter(
     if parameter.type in CLASSES:
         found = records(client, parameter.type, {}, _where(command, parameter.type))
         return [record["uuid"] for record in found.values()]
-    cls = _VIEWS[command.name.split("-")[0]].cls
+    if parameter.key == "class":
+        return [name.lower() for name in CLASSES]
+    view = _VIEWS.get(command.name.split("-")[0])
+    if view is None:
+        return ()
+    cls = CLASSES[view.cls]
     if parameter.key == "param-name":
-        return columns(CLASSES[cls])
+        return columns(cls)
     if parameter.key == "param-key":
-        column = columns(CLASSES[cls])[before.required("param-name")]
-        record = client.call(f"{cls}.get_record", client.ref(cls, before.required("uuid")))
-        return list(record[column.field.name])
-    field = CLASSES[cls].by_name.get(parameter.key)
-    if (cls, parameter.key) == ("SR", "type"):
+        return _keys_of_map(client, cls, before)
+    if (view.cls, parameter.key) == ("SR", "type"):
         return [sm["type"] for sm in client.call("SM.get_all_records").values()]
+    field = cls.by_name.get(parameter.key)
     return field.type.members if field and isinstance(field.type, Enumeration) else ()
+
+
+def _keys_of_map(client: Client, cls: Class, before: Arguments) -> Iterable[str]:
+    """Those that the object on the line has in the map on the line."""
+    column = columns(cls).get(before.required("param-name"))
+    if column is None or not isinstance(column.field.type, MapOf):
+        return ()
+    ref = client.ref(cls.name, before.required("uuid"))
+    return list(client.call(f"{cls.name}.get_{column.field.name}", ref))
 
 
 def _where(command: Command, cls: str) -> Mapping[str, bool]:
     """What holds for the objects of a command's view: a snapshot-* command wants snapshots."""
-    view = _VIEWS[command.name.split("-")[0]]
-    return view.where if view.cls == cls else {}
+    view = _VIEWS.get(command.name.split("-")[0])
+    return view.where if view and view.cls == cls else {}

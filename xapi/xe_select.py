@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from xapi.datamodel import CLASSES
 from xapi.datatypes import SetOf
 from xapi.xe_args import Arguments
-from xapi.xe_client import Client, XeError
+from xapi.xe_client import ApiFailure, Client, XeError
 from xapi.xe_command import Command, Parameter, parameters, printed
 from xapi.xe_output import Column, columns, show
 
@@ -33,10 +33,22 @@ def records(
         column(cls, known, name.partition(":")[0])
     return {
         ref: record
-        for ref, record in client.call(f"{cls}.get_all_records").items()
+        for ref, record in _candidates(client, cls, filters).items()
         if all(record[field] == value for field, value in where.items())
         and all(_matches(client, known, record, *item) for item in filters.items())
     }
+
+
+def _candidates(client: Client, cls: str, filters: Mapping[str, str]) -> dict[str, Record]:
+    """All objects of a class; where a filter has a uuid, the one that can match."""
+    if "uuid" not in filters:
+        every: dict[str, Record] = client.call(f"{cls}.get_all_records")
+        return every
+    try:
+        ref = client.ref(cls, filters["uuid"])
+        return {ref: client.call(f"{cls}.get_record", ref)}
+    except ApiFailure:
+        return {}
 
 
 def column(cls: str, known: Mapping[str, Column], name: str) -> Column:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import subprocess
@@ -325,6 +326,15 @@ def test_it_starts_without_third_party_packages() -> None:
         [sys.executable, "-ISc", program], capture_output=True, text=True, check=True
     )
     assert "vdi-revert" in done.stdout
+
+
+def test_a_reader_that_has_enough() -> None:
+    argv = [sys.executable, "-m", "xapi.xe", "help", "--all"]
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    done = subprocess.run(argv, stdout=write_end, stderr=subprocess.PIPE, check=False)
+    os.close(write_end)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 # -- arguments

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from xapi.testing import CAPABILITIES, Rig, serve
+from xapi.testing import CAPABILITIES, Rig, Xe, serve
+from xapi.xe import commands
+from xapi.xe_command import parameters
 
 Complete = Callable[[str], list[str]]
 
@@ -105,6 +107,24 @@ def test_values(complete: Complete, server: Rig) -> None:
 
 def test_without_a_server(complete: Complete) -> None:
     assert complete("xe -s 127.0.0.1 -p 1 vdi-revert uuid=") == []
+
+
+def test_no_line_makes_it_stumble(
+    server: Rig, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every key of every command, with nothing typed of its value."""
+    monkeypatch.setenv("XE_EXTRA_ARGS", environment["XE_EXTRA_ARGS"])
+    server.vbd(server.vdi(server.sr("mem")))
+    xe, lines = Xe(server), 0
+    for command in commands().values():
+        keys = [parameter.key for parameter in parameters(command.spec)]
+        for key in (*keys, "params", "param-key", "uuid", "no-such-key"):
+            xe.ok("completion", f"line=xe {command.name} param-name=name-label {key}=")
+            lines += 1
+    assert lines > 900
+    assert xe.ok("completion", "line=xe event-wait class=v") == "vbd \nvdi \nvif \nvm \n" + (
+        "vm_guest_metrics \nvm_metrics "
+    )
 
 
 def test_at_the_keyboard(server: Rig, environment: dict[str, str]) -> None:
