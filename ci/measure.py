@@ -57,7 +57,7 @@ def guest_memory(host: Host) -> int:
     The RAM is a deleted file that all processes of the guest map; what the main process has
     beside it is added. (Its helper threads look like processes with the same memory.)
     """
-    process = Path("/proc") / str(getattr(host.kernel, "pid", os.getpid()))
+    process = Path("/proc") / str(host.kernel.pid)
     files = {os.readlink(fd): fd.stat() for fd in (process / "fd").iterdir()}
     ram = sum(
         status.st_blocks * 512 for name, status in files.items() if name.endswith("(deleted)")

@@ -112,6 +112,22 @@ def test_missing_device(sr: Repository) -> None:
     assert (set(api.SR.get_all()), set(api.PBD.get_all())) == (srs, pbds)
 
 
+def test_device_that_does_not_exist(sr: Repository) -> None:
+    """SR_BACKEND_FAILURE_19, also for what is no block device."""
+    driver = sr.api.SR.get_type(sr.ref)
+    if "device" not in sr.api.PBD.get_device_config(sr.api.SR.get_PBDs(sr.ref)[0]):
+        pytest.skip("a file SR stands on a directory")
+    this_host = sr.api.session.get_this_host(sr.session.handle)
+    srs = set(sr.api.SR.get_all())
+    for device in ("/dev/nowhere", "/run"):
+        config = {"device": device}
+        refusal = refused(
+            sr.api.SR.create, this_host, config, "0", "x", "", driver, "user", False, {}
+        )
+        assert refusal[0] == "SR_BACKEND_FAILURE_19"
+    assert set(sr.api.SR.get_all()) == srs
+
+
 def test_device_in_use(sr: Repository) -> None:
     """A disk that carries an SR cannot be given to another one."""
     if isinstance(sr.provisioned.medium, str):

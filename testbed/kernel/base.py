@@ -10,6 +10,8 @@ from testbed.errors import KernelDied
 from testbed.guest.frames import pack_body
 from testbed.guest.setup import HOST_ROOT
 from testbed.kernel.channel import Answer, Channel
+from testbed.kernel.console import Console
+from testbed.kernel.process import KernelProcess, explain
 from testbed.state import StateDirectory
 
 #: Modules that the storage drivers of this project need, on every kind of kernel.
@@ -45,6 +47,10 @@ class Kernel(ABC):
         # Below the guest's other name for its root: /tmp is hidden when it looks for them.
         self.variants = [f"{HOST_ROOT}{path.resolve()}" for path in variants]
         self._services: dict[str, Path] = {}
+        self._ending = ""
+        self._console: Console | None = None
+        self._process: KernelProcess | None = None
+        self._channel: Channel | None = None
 
     @classmethod
     @abstractmethod
@@ -79,16 +85,30 @@ class Kernel(ABC):
     def remove_disk(self, device: str) -> None:
         """Take a disk out again. Raises DeviceRefused while it is in use."""
 
-    @abstractmethod
-    def console(self, lines: int = 25) -> str:
-        """The last lines that the kernel printed."""
+    # --- what works the same on every kind -----------------------------------------------
 
     @property
-    @abstractmethod
+    def running(self) -> bool:
+        """True between `boot` and the end, whatever ended it."""
+        return self._process is not None and self._process.running
+
+    @property
     def channel(self) -> Channel:
         """The wire to the agent. Raises KernelDied when the kernel does not run."""
+        if self._channel is None:
+            raise self._gone()
+        return self._channel
 
-    # --- what works the same on every kind -----------------------------------------------
+    @property
+    def pid(self) -> int:
+        """The main process, and process group, on this machine."""
+        if self._process is None:
+            raise self._gone()
+        return self._process.pid
+
+    def console(self, lines: int = 25) -> str:
+        """The last lines that the kernel, or its agent, printed."""
+        return self._console.tail(lines) if self._console is not None else ""
 
     def call(
         self,
@@ -156,10 +176,12 @@ class Kernel(ABC):
         channel.attach_stream(stream, deliver)
         return stream
 
-    @property
-    @abstractmethod
-    def running(self) -> bool:
-        """True between `boot` and the end, whatever ended it."""
-
     def _gone(self) -> KernelDied:
         return KernelDied("it is not running", self.console())
+
+    def _died(self) -> KernelDied:
+        """The error for calls that were under way; runs in the channel's reader."""
+        status = self._process.end(2.0) if self._process is not None else None
+        if self._console is not None:
+            self._console.finish(1.0)
+        return KernelDied(self._ending or explain(status, self.console()), self.console())

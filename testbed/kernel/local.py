@@ -31,7 +31,7 @@ from testbed.kernel import guestconfig
 from testbed.kernel.base import BOOT_TIMEOUT, MODULES, Kernel
 from testbed.kernel.channel import Channel
 from testbed.kernel.console import Console
-from testbed.kernel.process import KernelProcess, explain
+from testbed.kernel.process import KernelProcess
 from testbed.run import run
 from testbed.state import StateDirectory
 
@@ -69,10 +69,6 @@ class LocalKernel(Kernel):
     ) -> None:
         super().__init__(state, name, variants)
         self._disks: set[str] = set()
-        self._ending = ""
-        self._console: Console | None = None
-        self._process: KernelProcess | None = None
-        self._channel: Channel | None = None
 
     @classmethod
     def missing(cls) -> str:
@@ -154,26 +150,6 @@ class LocalKernel(Kernel):
 
                 detach_loop(device)
         self._disks.clear()
-
-    def _died(self) -> KernelDied:
-        status = self._process.end(2.0) if self._process is not None else None
-        return KernelDied(self._ending or explain(status, self.console()), self.console())
-
-    @property
-    def running(self) -> bool:
-        """True while the agent lives."""
-        return self._process is not None and self._process.running
-
-    @property
-    def channel(self) -> Channel:
-        """The wire to the agent."""
-        if self._channel is None:
-            raise self._gone()
-        return self._channel
-
-    def console(self, lines: int = 25) -> str:
-        """What the agent printed: a kernel log of our own there is not."""
-        return self._console.tail(lines) if self._console is not None else ""
 
     def add_disk(self, path: Path) -> str:
         """Plug a sparse file in as a loop device."""

@@ -23,7 +23,7 @@ from testbed.kernel.base import BOOT_TIMEOUT, MODULES, Kernel
 from testbed.kernel.channel import Channel
 from testbed.kernel.console import Console
 from testbed.kernel.modules import load_order
-from testbed.kernel.process import KernelProcess, explain
+from testbed.kernel.process import KernelProcess
 from testbed.state import StateDirectory, memory_base
 
 PROGRAM: Final = Path("/usr/bin/linux.uml")
@@ -74,10 +74,6 @@ class UmlKernel(Kernel):
         self._raid6 = raid6
         self._slots: dict[str, str] = {}  # device inside -> ubd letter
         self._plugging = threading.Lock()
-        self._ending = ""
-        self._console: Console | None = None
-        self._process: KernelProcess | None = None
-        self._channel: Channel | None = None
         self._memory_state: StateDirectory | None = None
         self._bells: list[Bell] = []
 
@@ -174,36 +170,6 @@ class UmlKernel(Kernel):
         if self._memory_state is not None:
             self._memory_state.close()
         self._slots.clear()
-
-    def _died(self) -> KernelDied:
-        """The error for calls that were under way; runs in the channel's reader."""
-        status = self._process.end(2.0) if self._process is not None else None
-        if self._console is not None:
-            self._console.finish(1.0)
-        return KernelDied(self._ending or explain(status, self.console()), self.console())
-
-    @property
-    def running(self) -> bool:
-        """True while the guest's main process lives."""
-        return self._process is not None and self._process.running
-
-    @property
-    def pid(self) -> int:
-        """The guest's main process (and process group)."""
-        if self._process is None:
-            raise self._gone()
-        return self._process.pid
-
-    @property
-    def channel(self) -> Channel:
-        """The wire to the agent."""
-        if self._channel is None:
-            raise self._gone()
-        return self._channel
-
-    def console(self, lines: int = 25) -> str:
-        """The last lines of the guest's console."""
-        return self._console.tail(lines) if self._console is not None else ""
 
     # --- disks ---------------------------------------------------------------------------
 
