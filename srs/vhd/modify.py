@@ -70,7 +70,8 @@ def set_parent(path: AnyPath, parent: AnyPath, *, raw_parent: bool = False) -> N
     The locators keep their places. All but the last are rewritten first, then the header, which
     is the commit point, then the last locator: up to the commit point one of them leads to the
     old parent, afterwards one leads to the new, and a reader follows the one that the header
-    describes.
+    describes. Of the header's two sectors, neighbours within 4 KiB, only the first changes unless
+    the length of the path does.
 
     Raises:
         NotDifferencing: the disk has no parent to change.
