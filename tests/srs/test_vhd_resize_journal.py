@@ -4,6 +4,7 @@ import errno
 import itertools
 import os
 import random
+import shutil
 import struct
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from powercut import device, taping
+from readers import by_libvhdi, by_qemu
 
 from srs import vhd
 from srs.vhd.backing import Backing, Buffer
@@ -155,6 +157,19 @@ def test_shrink_gives_the_tail_back(disk: Path, journal: Path) -> None:
     vhd.resize(disk, 2 * MIB, journal=journal)
     assert disk.stat().st_size == before - 2 * 4104 * 512
     assert content(disk) == b"0" * BLOCK
+
+
+@pytest.mark.skipif(not shutil.which("qemu-img"), reason="qemu-img is not installed")
+def test_others_read_a_rearranged_disk(tmp_path: Path, journal: Path) -> None:
+    path = tmp_path / "disk.vhd"
+    vhd.create(path, 6 * MIB)
+    write(path, (0, b"0" * BLOCK), (BLOCK + 4096, b"1" * 8192), (5 * MIB, b"2" * MIB))
+    expected = content(path)
+    for size in (300 * MIB, 4 * MIB):
+        vhd.resize(path, size, journal=journal)
+        known = expected[:size]
+        assert by_qemu(path) == known + bytes(size - len(known))
+        assert by_libvhdi([path]) == known
 
 
 def test_a_lost_footer_is_replaced_first(disk: Path, journal: Path) -> None:
