@@ -1,4 +1,4 @@
-"""The commands of `xe` for hosts, networks, tasks and messages."""
+"""The commands of `xe` for hosts, networks, secrets, tasks and messages."""
 
 from __future__ import annotations
 
@@ -78,6 +78,13 @@ COMMANDS = (
         "connect a VM with a network; prints the VIF's uuid",
     ),
     message("vif-destroy", "VIF.destroy", "uuid:VIF", "disconnect a VM from a network"),
+    constructor(
+        "secret-create",
+        "secret",
+        {"value": "value", "other_config": "[other-config:]"},
+        "keep a password for a device_config; prints its uuid",
+    ),
+    message("secret-destroy", "secret.destroy", "uuid:secret", "forget a password"),
     message("task-cancel", "task.cancel", "uuid:task", "ask whoever works on a task to stop"),
     Command(
         "message-create",

@@ -252,6 +252,13 @@ def test_networks(xe: Xe, vm: str) -> None:
     assert xe.ok("pif-list", "management=true", "params=device", "--minimal") == "eth0"
 
 
+def test_secrets(xe: Xe) -> None:
+    secret = xe.ok("secret-create", "value=open sesame")
+    assert xe.ok("secret-param-get", f"uuid={secret}", "param-name=value") == "open sesame"
+    xe.ok("secret-destroy", f"uuid={secret}")
+    assert xe.ok("secret-list", "--minimal") == ""
+
+
 def test_messages(xe: Xe, vm: str) -> None:
     made = [
         xe.ok("message-create", "name=n", "body=b", "priority=3", f"vm-uuid={vm}") for _ in range(3)
