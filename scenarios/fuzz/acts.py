@@ -1,18 +1,43 @@
-"""What the engine can do with the disk, log or journal ``disk.vhd`` of a directory."""
+"""What the engine and its commands can do with the disk, log or journal ``disk.vhd``."""
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import partial
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 from scenarios.fuzz import seeds
 from srs import vhd
+from srs.tools import cbt_util, td_util, vhd_util
 from srs.vhd import cbt
 from srs.vhd.reset import drop_data
 
 MIB = 1 << 20
 _MUCH = 64 * MIB
 """Bytes of a virtual disk up to which work in proportion to its size takes no second."""
+
+_COMMANDS = (
+    "vhd-util query -n DISK -vspfmdaS",
+    "vhd-util query -n DISK -pu",
+    "vhd-util read -n DISK -p",
+    "vhd-util read -n DISK -a",
+    "vhd-util read -n DISK -B",
+    "vhd-util read -n DISK -b 1 -x",
+    "vhd-util read -n DISK -m 1 -i 5000 -j 1 -t 5000 -c 3",
+    "vhd-util read -n DISK -e 0 -c 9000",
+    "vhd-util read -n DISK -r 4090 -c 12",
+    "vhd-util check -n DISK -s",
+    "vhd-util check -n DISK -iItbp",
+    "vhd-util scan -v -a -M DISK",
+    "vhd-util scan -f -p DISK",
+    "vhd-util key -p -n DISK",
+    "td-util query -vpfdb vhd DISK",
+    "cbt-util get -n DISK -p",
+    "cbt-util get -n DISK -s",
+    "cbt-util get -n DISK -b",
+)
+_PROGRAMS = {"vhd-util": vhd_util.main, "td-util": td_util.main, "cbt-util": cbt_util.main}
 
 Act = Callable[[], object]
 
@@ -53,6 +78,20 @@ class Acts:
             lambda: list(vhd.scan([self.disk], fast=True)),
             lambda: cbt.get_bitmap(self.disk),
         )
+
+    @property
+    def commands(self) -> tuple[Act, ...]:
+        """Commands that only read, one of which each input chooses; they print into nothing."""
+        return tuple(partial(self._run, command) for command in _COMMANDS)
+
+    def _run(self, command: str) -> None:
+        """To a command nothing is an exception: it has an exit code."""
+        program, *argv = command.replace("DISK", str(self.disk)).split()
+        with TextIOWrapper(BytesIO()) as out, redirect_stdout(out), redirect_stderr(out):
+            try:
+                _PROGRAMS[program](argv)
+            except vhd.VHDError as error:
+                raise Finding(f"{program} let an error out") from error
 
     @property
     def changes(self) -> tuple[Act, ...]:

@@ -38,7 +38,8 @@ class Judge:
         picture = Picture.unpack(data)
         picture.draw(acts.disk)
         before = acts.disk.stat().st_size
-        for look in acts.looks:
+        command = acts.commands[picture.act % len(acts.commands)]
+        for look in (*acts.looks, command):
             with self._untouched(acts.disk, *acts.others):
                 self._attempt(look)
         change = acts.changes[picture.act % len(acts.changes)]
