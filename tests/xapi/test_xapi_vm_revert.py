@@ -266,30 +266,6 @@ def test_s6_w4_a_checkpoint_wakes_up_with_its_disks(rig: Rig, kind: str) -> None
     assert rig.host.devices == {}
 
 
-class Nth:
-    """Fault 46 from one call of a command on; those before succeed."""
-
-    def __init__(self, rig: Rig, command: str, number: int) -> None:
-        self._rig, self._command, self._left = rig, command, number
-        self.sm_call = rig.host.sm_call
-
-    def __call__(self, driver: str, document: str) -> Any:
-        if f"<methodName>{self._command}</methodName>" in document:
-            self._left -= 1
-            if self._left == 0:
-                self._rig.host.faults[self._command] = Fault(46, "no")
-                try:
-                    return self.sm_call(driver, document)
-                finally:
-                    del self._rig.host.faults[self._command]
-        return self.sm_call(driver, document)
-
-
-def fail_once(rig: Rig, monkeypatch: pytest.MonkeyPatch, command: str, number: int) -> None:
-    """Let the driver answer the number-th call of a command with fault 46."""
-    monkeypatch.setattr(type(rig.host), "sm_call", Nth(rig, command, number))
-
-
 STEPS = [
     ("vdi_clone", 1),
     ("vdi_clone", 2),
@@ -302,14 +278,13 @@ STEPS = [
 
 
 @pytest.mark.parametrize(("command", "number"), STEPS)
-def test_s6_w5_a_failure_brings_the_earlier_disks_back(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch, command: str, number: int
-) -> None:
+def test_s6_w5_a_failure_brings_the_earlier_disks_back(rig: Rig, command: str, number: int) -> None:
     vm, disks = machine(rig, "mem", "old", "mem", "old", "mem")
     snapshot = rig.api.VM.snapshot(vm, "snap")
     spoil(rig, disks)
     before, stored = rig.records(), rig.host.stored()
-    fail_once(rig, monkeypatch, command, number)
+    rig.host.faults[command] = Fault(46, "no")
+    rig.host.once_after[command] = number - 1
     assert failure(rig.api.VM.revert, snapshot) == ["VM_REVERT_FAILED", snapshot, vm]
     unchanged(rig, before)
     assert rig.host.stored() == stored

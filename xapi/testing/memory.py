@@ -96,7 +96,8 @@ class Disk:
 class MemoryHost:
     """A :class:`~xapi.backend.HostBackend` whose storage is this object.
 
-    `capabilities` are those of each SR type; `faults` makes commands fail, `replies` answer
+    `capabilities` are those of each SR type; `faults` makes commands fail, with
+    `once_after` only one of them, after so many that succeed; `replies` answer
     with anything at all; `gates` holds commands back until the event is set; `calls` are the
     requests so far.
     """
@@ -107,6 +108,7 @@ class MemoryHost:
     up: bool = True
     busy: bool = False
     faults: dict[str, Fault] = field(default_factory=dict)
+    once_after: dict[str, int] = field(default_factory=dict)
     replies: dict[str, PluginReply] = field(default_factory=dict)
     gates: dict[str, threading.Event] = field(default_factory=dict)
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
@@ -132,14 +134,21 @@ class MemoryHost:
         if str(command) in self.replies:
             return self.replies[str(command)]
         try:
-            if str(command) in self.faults:
-                raise self.faults[str(command)]
+            self._fail(str(command))
             result: Any = _Driver(self, driver, request).run(str(command))
         except Fault as fault:
             answer: Any = xmlrpc.client.Fault(fault.number, fault.text)
             return PluginReply(xmlrpc.client.dumps(answer), "words on stderr", 0)
         document = xmlrpc.client.dumps((result,), methodresponse=True, allow_none=True)
         return PluginReply(document, "", 0)
+
+    def _fail(self, command: str) -> None:
+        if command not in self.faults:
+            return
+        if command in self.once_after:
+            self.once_after[command] -= 1
+        if self.once_after.get(command, -1) == -1:
+            raise self.faults[command]
 
     def plug(self, attached: Mapping[str, object], *, writable: bool) -> str:
         """A device for what vdi_attach said."""
