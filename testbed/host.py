@@ -149,7 +149,10 @@ class Host:
             state=None if self._directory is None else self.state_directory / "xapi.db",
             plugins={"testbed": lambda fn, args: dom0.plugin(self.kernel, fn, args)},
         )
-        xapi.start()
+        try:
+            xapi.start()
+        except OSError as error:
+            raise DeviceRefused(f"xapi cannot listen on port {self._port}: {error}") from error
         return xapi
 
     def _boot(self) -> None:

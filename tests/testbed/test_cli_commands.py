@@ -7,6 +7,7 @@ import pty
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -201,6 +202,15 @@ def test_a_state_directory_that_cannot_be_used(base: Path) -> None:
     (base / "old" / "host.json").unlink()
     (base / "old" / "xapi.db").write_text("no database " * 100)
     assert "xapi.db" in refused("up", "--state", str(base / "old"))
+
+
+def test_a_port_that_is_taken(base: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        assert f"testbed: xapi cannot listen on port {port}" in refused("up", "--port", port)
+    wait_for_guards(base)
 
 
 def test_shell_runs_a_program(base: Path) -> None:
