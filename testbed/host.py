@@ -388,12 +388,8 @@ class Host:
 
     def read_blocks(self, device: str, offset: int, length: int) -> bytes:
         """Bytes of a plugged device."""
-        found = []
-        for at, size in _pieces(offset, length):
-            arguments = {"path": device, "offset": at, "length": size}
-            answer = self._host_exchange("fetch", arguments)
-            found.append(answer.blob or bytes(answer.value))
-        return b"".join(found)
+        arguments = {"path": device, "offset": offset, "length": length}
+        return self._host_exchange("read", arguments).blob
 
     def write_blocks(self, device: str, offset: int, data: bytes) -> None:
         """Write to a plugged device."""

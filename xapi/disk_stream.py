@@ -67,9 +67,11 @@ class Device:
 
 
 def export_raw(device: Device, progress: Progress) -> Iterator[bytes]:
-    """Every byte."""
-    for offset in range(0, device.size, PIECE):
-        yield device.read(offset, min(PIECE, device.size - offset))
+    """Every byte. Blocks of zeros, which most of a disk may be, are not fetched from the host."""
+    used = frozenset(device.used(None))
+    for block, offset in enumerate(range(0, device.size, PIECE)):
+        length = min(PIECE, device.size - offset)
+        yield device.read(offset, length) if block in used else bytes(length)
         progress(offset / device.size)
 
 

@@ -114,12 +114,6 @@ def used(_blob: bytes, path: str, unit: int, base: str) -> tuple[Any, bytes]:
     return found, b""
 
 
-def fetch(_blob: bytes, path: str, offset: int, length: int) -> tuple[Any, bytes]:
-    """Like `read`, but of zeros only their number travels, as the value."""
-    _, data = read(b"", path, offset, length)
-    return (0, data) if data.strip(b"\0") else (len(data), b"")
-
-
 def store(blob: bytes, path: str, offset: int) -> tuple[Any, bytes]:
     """Write the bytes of the call, zeros only where there is something else.
 

@@ -108,7 +108,6 @@ SLOW: dict[str, Slow] = {
     "clear": blocks.clear,
     "copy": blocks.copy,
     "digest": blocks.digest,
-    "fetch": blocks.fetch,
     "plug": nbd.plug,
     "read": blocks.read,
     "run": _run,
