@@ -89,61 +89,74 @@ def test_restart(tmp_path: Path) -> None:
 class Client(threading.Thread):
     """Makes objects until the server dies, and remembers what it was promised."""
 
-    def __init__(self, url: str, number: int) -> None:
+    def __init__(self, url: str, number: int, wanted: int) -> None:
         super().__init__()
         self.url = url
         self.number = number
+        self.wanted = wanted
         self.promised: list[tuple[str, str]] = []
+        self.has_enough = threading.Event()
 
     def run(self) -> None:
         with suppress(OSError, ExpatError, xmlrpc.client.Error), session(self.url) as api:
-            [pool] = api.pool.get_all()
-            while True:
-                name = f"{self.number}.{len(self.promised)}"
-                network = api.network.create({"name_label": name})
-                self.promised.append((network, name))
-                key = f"{self.number}"
-                api.pool.remove_from_other_config(pool, key)
-                api.pool.add_to_other_config(pool, key, name)
+            self.work(api)
+        self.has_enough.set()
+
+    def promise(self, ref: str, name: str) -> None:
+        """A call has said that this object is there."""
+        self.promised.append((ref, name))
+        if len(self.promised) == self.wanted:
+            self.has_enough.set()
+
+    def work(self, api: Any) -> None:
+        [pool] = api.pool.get_all()
+        while True:
+            name = f"{self.number}.{len(self.promised)}"
+            self.promise(api.network.create({"name_label": name}), name)
+            api.pool.remove_from_other_config(pool, f"{self.number}")
+            api.pool.add_to_other_config(pool, f"{self.number}", name)
 
 
 class Machinist(Client):
     """Makes, snapshots, reverts, copies and destroys VMs until the server dies."""
 
-    def run(self) -> None:
-        with suppress(OSError, ExpatError, xmlrpc.client.Error), session(self.url) as api:
-            [host] = api.host.get_all()
-            config = {"device": f"{self.number}"}
-            sr = api.SR.create(host, config, "0", "an SR", "", "mem", "", False, {})
-            while True:
-                self.life(api, sr)
+    def work(self, api: Any) -> None:
+        [host] = api.host.get_all()
+        sr = api.SR.create(host, {"device": "x"}, "0", "an SR", "", "mem", "", False, {})
+        while True:
+            self.life(api, sr)
 
     def life(self, api: Any, sr: str) -> None:
         """Of one VM with a disk."""
         disk = {"SR": sr, "virtual_size": "512", "type": "user"}
         vdi = api.VDI.create(disk | {"sharable": False, "read_only": False, "other_config": {}})
-        vm = api.VM.create({"name_label": f"{self.number}.{len(self.promised)}"})
+        name = f"{len(self.promised)}"
+        vm = api.VM.create({"name_label": name})
         vbd = {"VM": vm, "VDI": vdi, "userdevice": "0", "bootable": True, "mode": "RW"}
         vbd |= {"type": "Disk", "empty": False, "other_config": {}}
         api.VBD.create(vbd | {"qos_algorithm_type": "", "qos_algorithm_params": {}})
-        self.promised.append((vm, api.VM.get_name_label(vm)))
+        self.promise(vm, name)
         api.VM.start(vm, False, False)
         snapshot = api.VM.snapshot(vm, "a snapshot")
         api.VM.revert(snapshot)
         api.VM.destroy(api.VM.clone(vm, "a clone"))
 
 
-def killed(directory: Path, seconds: float, *kinds: type[Client]) -> list[Client]:
-    """Clients of a server that was killed in the midst of their calls."""
+def killed(directory: Path, wanted: int, seconds: float, *kinds: type[Client]) -> list[Client]:
+    """Clients of a server that was killed in the midst of their calls.
+
+    That was some seconds after the first client had been promised as many objects as wanted.
+    """
     process = subprocess.Popen(
         [sys.executable, "-c", SERVER, str(directory)], stdout=subprocess.PIPE, text=True
     )
     with process:
         assert process.stdout is not None
         url = process.stdout.readline().strip()
-        clients = [kind(url, number) for number, kind in enumerate(kinds)]
+        clients = [kind(url, number, wanted) for number, kind in enumerate(kinds)]
         for client in clients:
             client.start()
+        clients[0].has_enough.wait(30)
         clients[0].join(seconds)
         process.send_signal(signal.SIGKILL)
         for client in clients:
@@ -156,7 +169,8 @@ def test_a_killed_server_has_kept_what_it_promised(tmp_path: Path, seed: int) ->
     numbers = random.Random(seed)
     promised: dict[str, str] = {}
     for _ in range(2):
-        for client in killed(tmp_path, numbers.uniform(0.05, 0.3), *[Client] * 3):
+        moment = numbers.randint(1, 20), numbers.uniform(0, 0.02)
+        for client in killed(tmp_path, *moment, Client, Client, Client):
             promised.update(client.promised)
     assert promised
     host = MemoryHost({}, tmp_path / "xapi")
@@ -170,7 +184,8 @@ def test_a_killed_server_has_kept_what_it_promised(tmp_path: Path, seed: int) ->
 @pytest.mark.parametrize("seed", range(6))
 def test_a_killed_server_leaves_no_dangling_reference(tmp_path: Path, seed: int) -> None:
     """Calls of many steps die at some step; the objects fit together all the same."""
-    [client] = killed(tmp_path, random.Random(seed).uniform(0.2, 0.6), Machinist)
+    numbers = random.Random(seed)
+    [client] = killed(tmp_path, numbers.randint(1, 3), numbers.uniform(0, 0.1), Machinist)
     promised = dict(client.promised)
     assert promised
     host = MemoryHost({"mem": CAPABILITIES}, tmp_path / "xapi")
@@ -178,8 +193,7 @@ def test_a_killed_server_leaves_no_dangling_reference(tmp_path: Path, seed: int)
         vms = api.VM.get_all_records()
         assert promised.items() <= {ref: vm["name_label"] for ref, vm in vms.items()}.items()
         assert dangling(restarted.xapi.db) == []
-        plugged = ("PBD", "VBD", "VIF")
-        for cls in plugged:
+        for cls in ("PBD", "VBD", "VIF"):
             records = getattr(api, cls).get_all_records().values()
             assert not any(record["currently_attached"] for record in records)
         states = {vm["power_state"] for vm in vms.values() if not vm["is_control_domain"]}
