@@ -17,7 +17,7 @@ from srs.vhd.footers import FoundFooter, find_footer, read_primary
 from srs.vhd.format import FIXED, SECTOR, Footer, pad
 from srs.vhd.header import HEADER_LENGTH, LOCATORS_AT, Locator, bat_length
 from srs.vhd.image import Image
-from srs.vhd.parent import find_parent
+from srs.vhd.parent import find_parent, stored_path
 from srs.vhd.tablecheck import full_but_absent, misplaced, overlapping, unexpected_data
 from srs.vhd.validity import Clock
 
@@ -192,7 +192,7 @@ class Examination:
         fault = validity.locator_fault(entry, raw, self._end)
         if fault:
             return Finding(f"invalid parent locator {slot}: {fault}")
-        path = locator.decode(entry.platform, self._backing.read(entry.offset, entry.length))
+        path = stored_path(self._backing, entry)
         if path is None:
             return Finding(f"error reading parent locator {slot}: {-EINVAL}")
         name, recorded = os.path.basename(path), image.header.parent_name

@@ -8,7 +8,7 @@ from srs.vhd.backing import Backing
 from srs.vhd.errors import BadFooter, ParentMismatch, ParentMissing, Truncated, VHDError
 from srs.vhd.footers import find_footer
 from srs.vhd.format import EPOCH, FIXED, NULL_ID, SECTOR
-from srs.vhd.header import LONGEST_TEXT, NO_LOCATOR, Header
+from srs.vhd.header import LONGEST_TEXT, NO_LOCATOR, Header, Locator
 from srs.vhd.image import Image
 from srs.vhd.raw import Raw
 from srs.vhd.writer import ImageWriter
@@ -41,14 +41,15 @@ def open_disk(path: str, *, raw: bool = False, writable: bool = False) -> Disk:
 
 def stored_paths(image: Image) -> list[str]:
     """The parent's path as each usable locator spells it, in the order of their slots."""
-    paths = []
-    for entry in image.header.locators:
-        if entry.platform != NO_LOCATOR and entry.length <= min(entry.capacity, LONGEST_TEXT):
-            text = image.backing.read(entry.offset, entry.length)
-            path = locator.decode(entry.platform, text)
-            if path is not None:
-                paths.append(path)
-    return paths
+    paths = (stored_path(image.backing, entry) for entry in image.header.locators)
+    return [path for path in paths if path is not None]
+
+
+def stored_path(backing: Backing, entry: Locator) -> str | None:
+    """The path that a locator spells; None if it spells none, or is longer than any path."""
+    if entry.platform == NO_LOCATOR or entry.length > min(entry.capacity, LONGEST_TEXT):
+        return None
+    return locator.decode(entry.platform, backing.read(entry.offset, entry.length))
 
 
 def find_parent(image: Image) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from scenarios.fuzz.judge import bounded_memory
 from srs import vhd
 from srs.vhd.reset import drop_data
 
@@ -236,6 +237,19 @@ def test_locator_over_something_else_is_not_written(disk: Path, space: int, offs
     with pytest.raises(vhd.BadHeader, match=f"a locator at byte {offset}, over something else"):
         vhd.set_parent(disk, disk.with_name("parent.vhd"))
     assert disk.read_bytes() == raw
+
+
+def test_locator_of_gigabytes_is_not_read(disk: Path) -> None:
+    """It lies in a file with a hole, and claims more text than memory may hold."""
+    edit(disk, header(580, struct.pack(">II", 1 << 31, 1 << 31)))
+    footer = disk.read_bytes()[-512:]
+    with disk.open("r+b") as file:
+        file.seek(5 << 30)
+        file.write(footer)
+    with bounded_memory():
+        report = vhd.check(disk)
+        assert vhd.query(disk).stored_parent == "./parent.vhd"
+    assert f"error reading parent locator 0: {-errno.EINVAL}" in map(str, report.findings)
 
 
 def test_locator_past_the_end_of_the_file(disk: Path) -> None:
