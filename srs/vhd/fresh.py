@@ -3,6 +3,7 @@
 import sys
 from array import array
 from collections.abc import Sequence
+from itertools import compress, count
 
 from srs.vhd import bitmap
 from srs.vhd.backing import Backing
@@ -42,7 +43,7 @@ class FreshVHD:
         self._metadata = metadata_of(footer, header, texts, key)
         self._end = sum(map(len, self._metadata)) // SECTOR
         self._table = array("I", [UNUSED]) * header.slots
-        self._full: list[int] = []
+        self._full = bytearray(header.slots)
         if backing.is_block:
             self._reserve(self._end)
             backing.write(0, bytes(SECTOR))
@@ -62,7 +63,7 @@ class FreshVHD:
         self._table[block] = sector
         self._end = sector + STRIDE_SECTORS
         if held == bitmap.FULL:
-            self._full.append(block)
+            self._full[block] = 1
         return (sector + 1) * SECTOR
 
     def room(self, block: int) -> int:
@@ -77,7 +78,7 @@ class FreshVHD:
             self._table.byteswap()
         self.backing.write(self._header.bat_offset, self._table.tobytes())
         batmap = Batmap(self.backing, self._header, self._footer.size)
-        batmap.add(self._full)
+        batmap.add(compress(count(), self._full))
         batmap.store()
         self.backing.sync()
         device = self.backing.is_block
