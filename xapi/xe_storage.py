@@ -187,7 +187,7 @@ _VDI = (
         "vdi-introduce",
         "VDI.introduce",
         "uuid [name-label] [name-description] sr-uuid:SR type [sharable:bool] [read-only:bool] "
-        "[other-config:] location [xenstore-data:] [sm-config:]",
+        "[other-config:] location [xenstore-data:] [sm-config:] [managed:bool|true]",
         "have the driver make the record of a VDI; prints its uuid",
         result="VDI",
     ),

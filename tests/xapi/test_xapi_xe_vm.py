@@ -277,3 +277,11 @@ def test_changed_blocks(xe: Xe, sr: str) -> None:
         1,
         "The SR's driver cannot do this.",
     )
+
+
+def test_introducing_a_disk_where_the_driver_cannot(xe: Xe, sr: str) -> None:
+    """All that the command says is understood; then it is for the driver."""
+    what = ("uuid=3e4f6e6c-0c5e-4c5c-8f0c-1a9f8d2b7c11", "type=user", "location=there")
+    ended = xe("vdi-introduce", f"sr-uuid={sr}", *what, "sm-config:a=b", "managed=false")
+    assert (ended.status, ended.stdout) == (1, "")
+    assert ended.stderr == f"The SR's driver cannot do this.\nsr: {sr} (an SR)\n"
