@@ -54,7 +54,7 @@ class Dispatcher:
 
     def __init__(self, xapi: Toolstack) -> None:
         self._xapi = xapi
-        self._background: list[threading.Thread] = []
+        self._background: set[threading.Thread] = set()
         self._messages = {message.name: message for message in _all_messages()}
 
     @property
@@ -79,8 +79,9 @@ class Dispatcher:
 
     def join(self) -> None:
         """Wait for the calls that run in the background."""
-        while self._background:
-            self._background.pop().join()
+        while running := tuple(self._background):
+            for thread in running:
+                thread.join()
 
     def _call(self, method: str, params: Sequence[object], *, local: bool) -> Value:
         message = self._find(method.removeprefix(_ASYNC))
@@ -110,8 +111,7 @@ class Dispatcher:
         ref = task.begin(db, self._xapi.host, name, served=True)
         call = Call(self._xapi, message.name, caller, local, ref)
         thread = threading.Thread(target=self._work, args=(message, call, values), name=name)
-        self._background = [other for other in self._background if other.is_alive()]
-        self._background.append(thread)
+        self._background.add(thread)
         thread.start()
         return ref
 
@@ -124,6 +124,8 @@ class Dispatcher:
             task.fail(self._xapi.db, call.task, error)
         else:
             task.succeed(self._xapi.db, call.task, value)
+        finally:
+            self._background.discard(threading.current_thread())
 
 
 @contextmanager

@@ -110,6 +110,15 @@ def test_generated_constructors_have_one(rig: Rig) -> None:
     assert task["result"] == f"<value>{secret}</value>"
 
 
+def test_the_end_of_the_server_waits_for_what_runs(tmp_path: Path) -> None:
+    with serve(tmp_path) as rig:
+        vdi = rig.vdi(rig.sr())
+        db = rig.server.xapi.db
+        running = [rig.api.Async.VDI.clone(vdi) for _ in range(5)]
+    ended = {db.get("task", task, "status") for task in running}
+    assert ended <= {"success", "failure"}
+
+
 # -- cancel and destroy
 
 
