@@ -89,9 +89,19 @@ def test_both_wires_say_the_same(rig: Rig, connection: http.client.HTTPConnectio
         assert by_json[ref]["sm_config"] == record["sm_config"]
 
 
-@pytest.mark.parametrize("method", ["VDI.get_all", "session.logout", "SR.get_all_records"])
-def test_every_call_needs_a_session(connection: http.client.HTTPConnection, method: str) -> None:
-    assert call(connection, method, "OpaqueRef:x")["error"] == ["SESSION_INVALID", "OpaqueRef:x"]
+def test_every_call_but_a_login_needs_a_session(
+    rig: Rig, connection: http.client.HTTPConnection
+) -> None:
+    for message in rig.server.dispatcher.messages:
+        if message.session:
+            arguments = ("OpaqueRef:x", *("" for _ in message.params))
+            error = call(connection, message.name, *arguments)["error"]
+            assert error == ["SESSION_INVALID", "OpaqueRef:x"], message.name
+    free = {message.name for message in rig.server.dispatcher.messages if not message.session}
+    assert free == {
+        "session.login_with_password",
+        "session.slave_local_login_with_password",
+    }
 
 
 def test_garbage_gets_500_and_html(connection: http.client.HTTPConnection) -> None:
