@@ -17,6 +17,10 @@ _QUICK = 0.05
 """Seconds below which a median needs more times to mean something."""
 
 
+def nothing() -> None:
+    """What there is to do where nothing has to be put back."""
+
+
 @dataclass(frozen=True, slots=True)
 class Subject:
     """Work that is ready to be timed; ``reset`` runs before each time and is not counted.
@@ -26,7 +30,7 @@ class Subject:
 
     ours: Action
     peer: Action | None = None
-    reset: Action = tuple
+    reset: Action = nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +77,12 @@ def measure(work: Work, directory: Path, rounds: int) -> Result:
     if _seconds(subject.ours, subject) < _QUICK:
         rounds *= 5
     result = Result(work)
+    turns = [(subject.ours, result.ours)] * 2
+    if subject.peer:
+        turns[1:1] = [(subject.peer, result.peer)] * 2
     for _ in range(rounds):
-        result.ours.append(_seconds(subject.ours, subject))
-        for _ in range(2 if subject.peer else 0):
-            result.peer.append(_seconds(subject.peer or tuple, subject))
-        result.ours.append(_seconds(subject.ours, subject))
+        for action, times in turns:
+            times.append(_seconds(action, subject))
     return result
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from scenarios.bench import disks
 from scenarios.bench.disks import GIB, MIB, PAGE
-from scenarios.bench.pairs import Subject, Work, program
+from scenarios.bench.pairs import Subject, Work, nothing, program
 from srs import vhd
 
 _PIECE = 8 * MIB
@@ -74,7 +74,7 @@ def _coalesce(places: Sequence[int], unit: int, directory: Path, *, full_parent:
     disks.write(child, places, unit)
     if full_parent:
         disks.write(parent, range(GIB // _PIECE), _PIECE)
-    return Subject(lambda: vhd.coalesce(child), reset=tuple if full_parent else empty)
+    return Subject(lambda: vhd.coalesce(child), reset=nothing if full_parent else empty)
 
 
 def _check(size: int, directory: Path) -> Subject:
@@ -102,7 +102,7 @@ def _copy(directory: Path) -> Subject:
 
 def _process(_: Path) -> Subject:
     """Not ours to make faster, but part of every command: shown apart."""
-    return Subject(program(sys.executable, "-c", "import srs.vhd") or tuple)
+    return Subject(program(sys.executable, "-c", "import srs.vhd") or nothing)
 
 
 _RUNS = disks.scattered(GIB, 8192)
