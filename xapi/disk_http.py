@@ -59,15 +59,7 @@ class DiskTransfers:
             ref = _vdi(self._xapi, query.required("vdi"))
             device = stack.enter_context(_plugged(call, ref, "RO"))
             uuid: str = self._xapi.db.get("VDI", ref, "uuid")
-            if format_ == "raw":
-                length, pieces = device.size, disk_stream.export_raw(device, _progress(call))
-            else:
-                base = _vdi(self._xapi, query.get("base")) if query.get("base") else ""
-                image = _image(call, device, uuid, base)
-                length, pieces = (
-                    image.length,
-                    disk_stream.export_vhd(device, image, _progress(call)),
-                )
+            length, pieces = _content(call, device, uuid, query)
             headers = (
                 ("Content-Disposition", f'attachment; filename="{uuid}.{format_}"'),
                 ("task-id", call.task),
@@ -75,13 +67,12 @@ class DiskTransfers:
                 ("Connection", "close"),
             )
             body = _Body(stack.pop_all(), pieces)
-            return Answer(HTTPStatus.OK, _CONTENT_TYPES[format_], body, headers, length)
+            return Answer(HTTPStatus.OK, _CONTENT_TYPES[format_], body, length, headers)
 
     def import_(self, environ: WSGIEnvironment) -> Answer:
         """New content for a disk. An empty body changes nothing: clients look for redirects."""
         query = http_call.parse(environ)
-        said = environ.get("CONTENT_LENGTH")
-        length = int(said) if said else None
+        length = _length(environ)
         with _http_errors():
             if length == 0:
                 with http_call.session(self._xapi, query, local=self._local):
@@ -146,6 +137,25 @@ def _format(query: Query) -> str:
     if "chunked" in query.values:
         raise HttpError(HTTPStatus.BAD_REQUEST, "chunked: this framing is not supported")
     return format_
+
+
+def _length(environ: WSGIEnvironment) -> int | None:
+    """Bytes of the request's body; None where it ends with the connection."""
+    said = environ.get("CONTENT_LENGTH")
+    if said is None:
+        return None
+    if not said.isdecimal():
+        raise HttpError(HTTPStatus.BAD_REQUEST, f"Content-Length: {said}")
+    return int(said)
+
+
+def _content(call: Call, device: Device, uuid: str, query: Query) -> tuple[int, Iterator[bytes]]:
+    """The stream that an export asks for, after its length."""
+    if _format(query) == "raw":
+        return device.size, disk_stream.export_raw(device, _progress(call))
+    base = _vdi(call.xapi, query.get("base")) if query.get("base") else ""
+    image = _image(call, device, uuid, base)
+    return image.length, disk_stream.export_vhd(device, image, _progress(call))
 
 
 def _image(call: Call, device: Device, uuid: str, base: str) -> vhd_stream.Image:

@@ -39,16 +39,19 @@ _ABOUT = b"<html><body><h1>XenAPI</h1><p>POST XML-RPC to /, JSON-RPC to /jsonrpc
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What goes back. `body` is sent piece by piece; its `close` method, if any, is called."""
+    """What goes back. `body`, of `length` bytes, is sent piece by piece.
+
+    When it is over, or nobody takes it any more, its method `close` is called if it has one.
+    """
 
     status: HTTPStatus
     content_type: str
     body: Iterable[bytes]
+    length: int
     headers: tuple[tuple[str, str], ...] = ()
-    length: int | None = None
 
 
-#: Answers a GET or PUT; `local` tells that it came through the unix socket.
+#: Answers a GET or a PUT.
 Handler: TypeAlias = Callable[["WSGIEnvironment"], Answer]
 
 
@@ -84,9 +87,8 @@ class Application:
         except HttpError as error:
             _log.info("%s %s: %s", environ["REQUEST_METHOD"], environ["PATH_INFO"], error)
             answer = _refusal(error)
-        headers = [("Content-Type", answer.content_type), *answer.headers]
-        if answer.length is not None:
-            headers.append(("Content-Length", str(answer.length)))
+        size = ("Content-Length", str(answer.length))
+        headers = [("Content-Type", answer.content_type), size, *answer.headers]
         start_response(f"{answer.status.value} {answer.status.phrase}", headers)
         return answer.body if environ["REQUEST_METHOD"] != "HEAD" else ()
 
@@ -112,7 +114,7 @@ class Application:
         except wire.WireError as error:
             raise HttpError(HTTPStatus.INTERNAL_SERVER_ERROR, f"no call: {error}") from error
         kind = "application/json" if json else "text/xml"
-        return Answer(HTTPStatus.OK, kind, (reply,), _CORS, len(reply))
+        return Answer(HTTPStatus.OK, kind, (reply,), len(reply), _CORS)
 
     def _xml(self, body: bytes) -> bytes:
         method, params = wire.parse_call(body)
@@ -136,7 +138,7 @@ class Application:
 
 def page(status: HTTPStatus, body: bytes, *headers: tuple[str, str]) -> Answer:
     """A short HTML page."""
-    return Answer(status, "text/html", (body,), headers, len(body))
+    return Answer(status, "text/html", (body,), len(body), headers)
 
 
 def _refusal(error: HttpError) -> Answer:

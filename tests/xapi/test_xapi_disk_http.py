@@ -262,6 +262,18 @@ def test_a_body_without_a_length_ends_with_the_connection(web: Web) -> None:
     assert web.content(vdi) == CONTENT
 
 
+@pytest.mark.parametrize("length", ["-5", "1_0", "+1"])
+def test_a_length_that_is_none_is_refused(web: Web, length: str) -> None:
+    vdi = web.vdi(CONTENT)
+    with closing(web.connect()) as connection:
+        query = urlencode({"vdi": vdi, "session_id": web.session, "format": "vhd"})
+        connection.putrequest("PUT", f"/import_raw_vdi?{query}")
+        connection.putheader("Content-Length", length)
+        connection.endheaders(b"x")
+        assert connection.getresponse().status == 400
+    assert web.content(vdi) == CONTENT
+
+
 def test_an_empty_body_changes_nothing(web: Web) -> None:
     vdi = web.vdi(CONTENT)
     tasks = web.rig.api.task.get_all()
