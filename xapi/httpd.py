@@ -57,9 +57,9 @@ class _Connection(HTTPConnection):
 class HttpServer(wsgi.Server):
     """Serves an application on a TCP address or, when `bind` is a path, on a unix socket.
 
-    A call may wait long: for a driver, for another call, for an event. So whoever takes the
-    last idle thread doubles their number, and there is always one for the next call. There
-    are never more than twice as many threads as there were connections at one time.
+    A call may wait long: for a driver, for another call, for an event; and a client may connect
+    and say nothing. So whoever takes the last idle thread doubles their number, and there is
+    always one for the next connection.
     """
 
     ConnectionClass = _Connection
@@ -80,16 +80,24 @@ class HttpServer(wsgi.Server):
         self._threads = _THREADS
         self._growing = threading.Lock()
 
+    def process_conn(self, conn: HTTPConnection) -> None:
+        """See HTTPServer. A thread takes the connection, and waits there for a request."""
+        super().process_conn(conn)
+        self._make_room()
+
     def _serve_one(
         self, environ: WSGIEnvironment, start_response: StartResponse
     ) -> Iterable[bytes]:
-        if self.requests.idle == 0:
-            with self._growing:
-                # Who waited here may have taken the last one of those that were just added.
-                if self.requests.idle == 0:
-                    self.requests.grow(self._threads)
-                    self._threads *= 2
+        self._make_room()
         if "CONTENT_LENGTH" not in environ and not environ["wsgi.input_terminated"]:
             # Such a body ends with the connection.
             environ["wsgi.input"] = environ["wsgi.input"].rfile
         return self._application(environ, start_response)
+
+    def _make_room(self) -> None:
+        if self.requests.idle <= self.requests.qsize:
+            with self._growing:
+                # Who waited here may have taken the last one of those that were just added.
+                if self.requests.idle <= self.requests.qsize:
+                    self.requests.grow(self._threads)
+                    self._threads *= 2

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import threading
 import xmlrpc.client
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -185,3 +186,13 @@ def test_calls_that_wait_leave_room_for_others(tmp_path: Path) -> None:
             assert rig.api.host.get_all() == [host]
             gate.set()
             assert [call.result() for call in calls] == ["True"] * 40
+
+
+def test_clients_that_say_nothing_leave_room_for_others(rig: Rig) -> None:
+    url = urlsplit(rig.server.url)
+    with ExitStack() as stack:
+        for _ in range(40):
+            stack.enter_context(socket.create_connection((url.hostname, url.port)))
+        connection = http.client.HTTPConnection(url.netloc, timeout=20)
+        with closing(connection):
+            assert send(connection, "POST", "/", LIST)[0] == 200
