@@ -8,7 +8,8 @@ the child's first line become 84 faults and 34 ms.
 
 The price, and why it can be paid: only a process with one thread forks so (no lock can be held
 by a thread that the child does not have; with threads it is `os.fork`), and numbers of
-`random` repeat from child to child (uuids come from the kernel, not from there).
+`random` repeat from child to child (uuids come from the kernel, not from there). Other
+handlers do not run either: a child must take no lock of srs/locks.py that its parent has taken.
 """
 
 import ctypes

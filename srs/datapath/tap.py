@@ -5,9 +5,8 @@
 
 `sm_config:host_<host reference>` = `RW` or `RO` says that a host has the disk active;
 `paused` = `true` that somebody is changing what lies below it. Both are written before what
-they announce is done, and read again after, so that of two who come together one gives way.
-Every caller holds the SR's lock; so a `paused` that is found under it is left over from a
-call that died, unless another host wrote it.
+they announce is done. Every caller holds the SR's lock; so a `paused` that is found under it
+is left over from a call that died, unless another host wrote it.
 """
 
 import os
