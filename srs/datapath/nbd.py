@@ -142,6 +142,14 @@ class Connection:
             self._start += used
         if self._start == self._end:
             self._start = self._end = 0
+            self._shrink()
+
+    def _shrink(self) -> None:
+        """After a large request: clients that are idle must not hold what it needed."""
+        if len(self._buffer) > _BUFFER:
+            self._buffer = memoryview(bytearray(_BUFFER))
+        if len(self._answer) > _REPLY.size + _BUFFER and not self.wants_to_send:
+            self._answer = memoryview(bytearray(_REPLY.size + _BUFFER))
 
     def send(self) -> None:
         """Send what is waiting, or as much of it as the socket takes.
@@ -289,6 +297,8 @@ class Connection:
         if not self._writable:
             raise OSError(errno.EPERM, "the export is read-only")
         self._check_range(offset, length, errno.ENOSPC)
+        if kind == WRITE_ZEROES and length > MAX_LENGTH:
+            raise OSError(errno.EINVAL, "longer than was announced; others wait for their turn")
         if kind == WRITE:
             self._store.write(offset, data)
         elif kind == WRITE_ZEROES:

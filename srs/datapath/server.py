@@ -135,10 +135,12 @@ class Server:
     def listen(self) -> tuple[socket.socket, socket.socket]:
         """Make both sockets, in place of those that a dead process left; NBD and control."""
         self._remove_sockets()
-        return (
-            _listener(self.socket_path, socket.SOCK_STREAM),
-            _listener(self._control_path, socket.SOCK_SEQPACKET),
-        )
+        listener = _listener(self.socket_path, socket.SOCK_STREAM)
+        try:
+            return listener, _listener(self._control_path, socket.SOCK_SEQPACKET)
+        except OSError:
+            listener.close()
+            raise
 
 
 class _ShortPath:
@@ -158,9 +160,13 @@ class _ShortPath:
 def _listener(path: str, kind: int) -> socket.socket:
     os.makedirs(os.path.dirname(path), exist_ok=True)
     listener = socket.socket(socket.AF_UNIX, kind)
-    with _ShortPath(path) as short:
-        listener.bind(short)
-    listener.listen(16)
+    try:
+        with _ShortPath(path) as short:
+            listener.bind(short)
+        listener.listen(16)
+    except OSError:
+        listener.close()
+        raise
     return listener
 
 
@@ -262,7 +268,11 @@ def _serve(order: _Order, report: socket.socket) -> None:
     with report:
         try:
             store = ImageStore(order.export)
-            listener, control = Server(order.sr_uuid, order.vdi_uuid).listen()
+            try:
+                listener, control = Server(order.sr_uuid, order.vdi_uuid).listen()
+            except OSError:
+                store.close()
+                raise
         except OSError as error:
             report.sendall(str(error).encode()[:_ANSWER_MAX])
             return

@@ -44,12 +44,15 @@ def hire(order: bytes) -> socket.socket | None:
 def wait() -> tuple[bytes, socket.socket] | None:
     """In the process: the next order and the connection it came by; None if it should end."""
     path = os.path.join(paths.SPARE_SERVERS, str(os.getpid()))
+    unready = os.path.join(paths.SPARE_SERVERS, f".{os.getpid()}")
     listener = socket.socket(socket.AF_UNIX)
     try:
         if len(_waiting()) >= _MOST:
             return None
-        listener.bind(path)
+        # It gets its name when it listens: who finds a socket that does not takes it for dead.
+        listener.bind(unready)
         listener.listen(1)
+        os.rename(unready, path)
         while True:
             connection, _ = listener.accept()
             order = _read(connection)
@@ -60,6 +63,7 @@ def wait() -> tuple[bytes, socket.socket] | None:
     except OSError:
         return None  # nobody wants processes to wait
     finally:
+        _remove(unready)
         _remove(path)
         listener.close()
 
@@ -77,7 +81,7 @@ def _waiting() -> list[str]:
         names = os.listdir(paths.SPARE_SERVERS)
     except FileNotFoundError:
         return []
-    return [os.path.join(paths.SPARE_SERVERS, name) for name in names]
+    return [os.path.join(paths.SPARE_SERVERS, name) for name in names if name[0] != "."]
 
 
 def _remove(path: str) -> None:

@@ -15,8 +15,6 @@ from srs import vhd
 from srs.datapath.tracker import Tracker
 
 SECTOR: Final = 512
-#: Zeros are written in pieces of this many bytes, so that other clients get their turn.
-_ZERO_PIECE: Final = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +49,15 @@ class ImageStore:
 
     def __init__(self, export: Export) -> None:
         opener = vhd.open_raw if export.raw else vhd.open_chain
-        tracked = export.writable and export.log and os.path.exists(export.log)
-        self._tracker = Tracker(export.log) if tracked else None
         with _as_os_error():
             self._chain = opener(export.path, writable=export.writable)
         self.size = self._chain.size
+        tracked = export.writable and export.log and os.path.exists(export.log)
+        try:
+            self._tracker = Tracker(export.log, self.size) if tracked else None
+        except OSError:
+            self._chain.close()
+            raise
 
     def readinto(self, offset: int, buffer: memoryview) -> None:
         """Fill the buffer from the chain."""
@@ -90,8 +92,7 @@ class ImageStore:
         if self._tracker:
             self._tracker.mark(first, last - first)
         with _as_os_error():
-            for at in range(first, last, _ZERO_PIECE):
-                self._chain.zero(at, min(_ZERO_PIECE, last - at))
+            self._chain.zero(first, last - first)
         if last < offset + length:
             self.write(last, memoryview(bytes(offset + length - last)))
 

@@ -5,6 +5,7 @@ call, and outlives this process. Until the disk is closed the log counts as inco
 nothing more has to be durable.
 """
 
+import errno
 import mmap
 import os
 
@@ -14,16 +15,19 @@ from srs.vhd import VHDError, cbt
 class Tracker:
     """An open log."""
 
-    def __init__(self, path: str) -> None:
-        """Open a log.
+    def __init__(self, path: str, disk_size: int) -> None:
+        """Open the log of a disk of `disk_size` bytes.
 
         Raises:
-            OSError: it cannot be opened, or is damaged.
+            OSError: it cannot be opened, is damaged, or is the log of a smaller disk.
         """
         try:
             size = cbt.get(path).size
         except VHDError as error:
             raise OSError(error.errno, str(error)) from error
+        if size < disk_size:
+            text = f"the log covers {size} bytes of a disk of {disk_size}"
+            raise OSError(errno.EINVAL, text, path)
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
             self._log = mmap.mmap(fd, cbt.log_length(size))

@@ -126,9 +126,15 @@ class Agent:
 
         pid, fd = pty.fork()
         if pid == 0:
-            os.chdir("/run")
-            os.environ["TERM"] = "xterm-256color"
-            os.execvp(argv[0], argv)
+            # Whatever happens, this child must not return: it would be a second agent.
+            try:
+                os.chdir("/run")
+                os.environ["TERM"] = "xterm-256color"
+                os.execvp(argv[0], argv)
+            except OSError as error:
+                os.write(2, f"{argv[0]}: {error.strerror}\n".encode())
+            finally:
+                os._exit(127)
         fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         return self._streams.open(fd, b"shell")
 

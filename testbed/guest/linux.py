@@ -30,6 +30,9 @@ _LOOP_CONFIG: Final = struct.Struct("=II232x64x")  # fd, block size, loop_info64
 _SIOCSIFFLAGS: Final = 0x8914
 _IFF_UP_LOOPBACK_RUNNING: Final = 0x49
 
+#: Bytes; the kernel refuses records of a KiB.
+_LOG_LINE: Final = 900
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -76,8 +79,9 @@ def load_module(path: str, parameters: str = "") -> None:
 
 def log(text: str) -> None:
     """A warning in the kernel's log, which the host reads."""
-    with open("/dev/kmsg", "w", encoding="utf-8", errors="replace") as file:
-        file.write(f"<4>{text}\n")
+    line = " ".join(text.split())[:_LOG_LINE]
+    with open("/dev/kmsg", "w", encoding="ascii", errors="replace") as file:
+        file.write(f"<4>{line}\n")
 
 
 def power_off() -> None:

@@ -45,7 +45,7 @@ def _load_variants(paths: list[str]) -> None:
 
 
 def _open_files() -> dict[str, str]:
-    """Descriptors of this process -> what they are."""
+    """Descriptors of this process -> what they are; not the one that lists them."""
     found = {}
     for number in os.listdir("/proc/self/fd"):
         try:
@@ -55,11 +55,24 @@ def _open_files() -> dict[str, str]:
     return found
 
 
+def _surroundings() -> dict[str, object]:
+    """What a process can change for all that is done in it later."""
+    umask = os.umask(0o022)
+    os.umask(umask)
+    return {
+        "directory": os.getcwd(),
+        "umask": umask,
+        "environment": dict(os.environ),
+        "blocked signals": signal.pthread_sigmask(signal.SIG_BLOCK, []),
+    }
+
+
 class _Caller:
     """A process that carries out calls, one after the other."""
 
     def __init__(self) -> None:
-        self._files = set(os.listdir("/proc/self/fd"))
+        self._files = _open_files()
+        self._surroundings = _surroundings()
 
     def perform(self, body: bytes) -> bytes:
         """One call."""
@@ -90,13 +103,14 @@ class _Caller:
 
     def _left_behind(self) -> list[str]:
         left = [thread.name for thread in threading.enumerate()[1:]]
-        if set(os.listdir("/proc/self/fd")) != self._files:  # a lock is a file, too
-            left += [
-                name
-                for number, name in _open_files().items()
-                if number not in self._files and name not in _LIBRARY_FILES
-            ]
-            self._files = set(os.listdir("/proc/self/fd"))
+        before, self._surroundings = self._surroundings, _surroundings()
+        left += [name for name, now in self._surroundings.items() if now != before[name]]
+        known, self._files = self._files, _open_files()  # a lock is a file, too
+        left += [
+            name
+            for number, name in self._files.items()
+            if known.get(number) != name and name not in _LIBRARY_FILES
+        ]
         return left
 
 

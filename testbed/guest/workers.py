@@ -29,10 +29,18 @@ def serve(sock: socket.socket, job: Job, *, may_go_on: Callable[[], bool]) -> No
                 reply = pack(Kind.RESULT, frame.id, job(frame.body))
             except Exception as error:
                 reply = pack(Kind.FAULT, frame.id, pack_body(describe(error)))
-            if not may_go_on():
+            if not _agrees(may_go_on):
                 sock.sendall(pack(Kind.CLOSE, frame.id) + reply)
                 return
             sock.sendall(reply)
+
+
+def _agrees(may_go_on: Callable[[], bool]) -> bool:
+    """Whether another job may follow; the answer of the last one is not to be lost over it."""
+    try:
+        return may_go_on()
+    except Exception:
+        return False
 
 
 class Worker:

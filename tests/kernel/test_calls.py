@@ -107,6 +107,22 @@ def test_a_terminal_inside(guest: UmlKernel) -> None:
     assert b"/dev/pts/" in text
 
 
+def test_a_program_that_does_not_exist(guest: UmlKernel) -> None:
+    text, ended = bytearray(), threading.Event()
+
+    def receive(data: bytes) -> None:
+        text.extend(data)
+        if not data:
+            ended.set()
+
+    guest.open_shell(["nosuchprogram"], (24, 80), receive)
+    assert ended.wait(30)
+    assert text == b"nosuchprogram: No such file or directory\r\n"
+    agents = ["agent", "python3.11"]
+    running = guest.call("census", roots=[])["processes"]
+    assert sum(name in agents for name in running) == 1
+
+
 def test_a_program_that_reads_no_keys_holds_nobody_up(guest: UmlKernel) -> None:
     """More keys than a terminal holds: calls are answered meanwhile, and no key is lost."""
     text, asleep, ended = bytearray(), threading.Event(), threading.Event()

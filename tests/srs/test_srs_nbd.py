@@ -15,6 +15,7 @@ from srs.datapath import nbd
 from srs.datapath.server import Server
 from srs.datapath.store import Export
 from srs.errors import TapdiskAlreadyRunning, TapdiskFailed
+from srs.vhd import cbt
 
 SIZE = 4 << 20
 NAME = "11111111-2222-3333-4444-555555555555"
@@ -321,6 +322,26 @@ def test_an_image_that_cannot_be_opened(server: Server, tmp_path: Path) -> None:
     with pytest.raises(TapdiskFailed, match=r"none\.vhd"):
         server.start(Export(NAME, str(tmp_path / "none.vhd"), raw=False, writable=True))
     assert not server.is_running()
+
+
+def test_a_changed_block_log_of_a_smaller_disk(server: Server, image: Path) -> None:
+    log = image.with_name("small.cbtlog")
+    cbt.create(log, SIZE // 2)
+    with pytest.raises(TapdiskFailed, match="covers"):
+        server.start(Export(NAME, str(image), raw=False, writable=True, log=str(log)))
+    assert not server.is_running()
+
+
+def test_zeroes_beyond_the_announced_length(server: Server, tmp_path: Path) -> None:
+    """They would keep every other client waiting."""
+    vhd.create(tmp_path / "large.vhd", 2 * nbd.MAX_LENGTH)
+    export = Export(NAME, str(tmp_path / "large.vhd"), raw=False, writable=True)
+    server.start(export)
+    client = Client(server.socket_path)
+    client.go()
+    assert client.call(nbd.WRITE_ZEROES, 0, nbd.MAX_LENGTH + 512) == 22
+    assert client.call(nbd.WRITE_ZEROES, 0, nbd.MAX_LENGTH) == 0
+    client.close()
 
 
 def test_raw_images(server: Server, tmp_path: Path) -> None:
