@@ -271,8 +271,8 @@ def exists_as_file(path: str) -> bool:
     """True if ``path`` is there and no block device, which is there for good."""
     try:
         return not S_ISBLK(os.stat(path).st_mode)
-    except FileNotFoundError:
-        return os.path.lexists(path)
+    except OSError:
+        return os.path.lexists(path)  # A link that leads nowhere is there, too.
 
 
 def sync_directory(path: str) -> None:

@@ -6,7 +6,6 @@ on the disk's size but for four bytes per block.
 """
 
 import os
-import stat
 import time
 from collections.abc import Iterator
 from errno import EEXIST
@@ -15,7 +14,7 @@ from operator import or_
 from uuid import uuid4
 
 from srs.vhd import bitmap
-from srs.vhd.backing import AnyPath, Backing, zero_fill
+from srs.vhd.backing import AnyPath, Backing, exists_as_file, zero_fill
 from srs.vhd.build import key_of, slots_for, with_locators
 from srs.vhd.chain import Chain, open_chain, open_raw, read_runs, refuse_loop
 from srs.vhd.errors import NotDifferencing, StorageFailed
@@ -68,12 +67,13 @@ def copy(
     Raises:
         NotDifferencing: ``differences`` of a disk without a parent.
         ChainLoop: ``target`` is ``source`` or one of its ancestors.
-        StorageFailed: also if the file ``target`` exists, with the errno EEXIST.
+        StorageFailed: also if the file ``target`` exists, with the errno EEXIST. A symbolic link
+            that leads nowhere exists, too.
         NoSpace: the target is full. As after any other error a file is removed.
         VHDError: the source cannot be read.
     """
     source, target = os.fspath(source), os.fspath(target)
-    if os.path.lexists(target) and not stat.S_ISBLK(os.stat(target).st_mode):
+    if exists_as_file(target):
         raise StorageFailed(target, "create", os.strerror(EEXIST), EEXIST)
     refuse_loop(target, source, raw_parent=raw_source)
     with _open(source, raw_source, differences) as chain:

@@ -153,6 +153,22 @@ def test_where_the_kernel_copies_no_ranges(tmp_path: Path, monkeypatch: pytest.M
     assert len(asked) == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("nowhere", errno.EEXIST), ("itself", errno.EEXIST), ("a.vhd/b.vhd", errno.ENOTDIR)],
+)
+def test_a_target_that_cannot_be(tmp_path: Path, name: str, number: int) -> None:
+    """Links that lead nowhere are kept, and whoever reads the answer gets no traceback."""
+    a, target = tmp_path / "a.vhd", tmp_path / name
+    vhd.create(a, SIZE)
+    (tmp_path / "nowhere").symlink_to(tmp_path / "missing" / "b.vhd")
+    (tmp_path / "itself").symlink_to("itself")
+    with pytest.raises(vhd.StorageFailed) as caught:
+        vhd.copy(a, target)
+    assert (caught.value.errno, caught.value.path) == (number, str(target))
+    assert {path.name for path in tmp_path.iterdir()} == {"a.vhd", "nowhere", "itself"}
+
+
 def test_refused(tmp_path: Path) -> None:
     a, b, c = (tmp_path / f"{name}.vhd" for name in "abc")
     vhd.create(a, SIZE)
