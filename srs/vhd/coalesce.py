@@ -36,7 +36,8 @@ def coalesce(
 
     Returns the number of 512-byte sectors merged, all of them durable. Apart from the parent's
     content nothing changes: neither identities, sizes and links, nor who is hidden. Relinking
-    the children of ``path`` is left to the caller, see :func:`set_parent`.
+    the children of ``path`` is left to the caller, see :func:`set_parent`. What a parent holds
+    behind the end of ``path`` becomes zeros, as it reads for these children.
 
     ``ancestor``, the parent or one further up, gets instead what ``path`` and all disks between
     the two hold, so that ``path`` could be linked to it afterwards. ``output`` is a new file,
@@ -135,8 +136,11 @@ def _without_zeros(held: int, view: memoryview) -> int:
 
 
 def _cut_short(source: Chain, target: Chain) -> None:
-    """Zero in ``target`` what a disk between the two, being shorter, hides from ``path``."""
-    start, stop = source.shortest, min(source.size, target.size)
+    """Zero in ``target`` what is hidden by a disk of ``source`` that is shorter.
+
+    Up to the end of ``target``, even behind that of ``path``: whoever stands on it may be longer.
+    """
+    start, stop = source.shortest, target.size
     view = memoryview(bytearray(BLOCK if start < stop else 0))
     for block, first, end in bitmap.by_block(start, max(0, stop - start)):
         missing = bitmap.span(first, end) & ~source.read_held(block, view)

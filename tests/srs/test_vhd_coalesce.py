@@ -92,6 +92,20 @@ def test_what_a_shorter_disk_hides_becomes_zeros(chain: list[Path]) -> None:
     assert content(base)[: 8 * MIB] == expected
 
 
+def test_what_a_shorter_child_hides_becomes_zeros(chain: list[Path]) -> None:
+    """The parent grew since, and so did the leaf, for which it is zeros behind the middle's end."""
+    leaf, middle, base = chain
+    vhd.resize(base, 10 * MIB, journal=base.with_name("journal"))
+    write(base, (SIZE, b"hidden" * 1024))
+    vhd.resize(leaf, 12 * MIB, journal=base.with_name("journal"))
+    expected = content(leaf)
+    assert not any(expected[SIZE:])
+    vhd.coalesce(middle)
+    assert content(leaf) == expected
+    vhd.set_parent(leaf, base)
+    assert content(leaf) == expected
+
+
 def test_into_a_raw_parent(tmp_path: Path) -> None:
     raw, leaf = tmp_path / "base.raw", tmp_path / "leaf.vhd"
     raw.write_bytes(b"r" * SIZE)
