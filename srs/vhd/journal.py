@@ -11,7 +11,8 @@ complement of the byte sum of entry, checksum taken as zero, and bytes. The form
 XenServer's tools, so either can undo what the other left.
 
 A journal is whole before the disk is touched: its header is written, and its name made durable,
-when the entries are. A file or device that begins with zeros is therefore no journal yet.
+when the entries are. A device that begins with zeros is therefore no journal yet. Of a file that
+needs to be known before somebody removes it, so its first entry is made durable before it grows.
 """
 
 import os
@@ -31,6 +32,9 @@ _COOKIE = b"vjournal"
 _ENTRY_COOKIE = 0xAAAA12344321AAAA
 _HEAD = struct.Struct(">8s16sQIIQQ8s448x")
 _ENTRY = struct.Struct(">QIIQI4x")
+_FIRST = _ENTRY.size + SECTOR
+"""Bytes of the first entry, that of the primary footer."""
+
 _LONGEST = 16 << 20
 """No entry is longer: the largest structure, the table of a 2 TiB disk, takes 4 MiB."""
 
@@ -77,6 +81,11 @@ class Journal:
         counts = (metadata, data, metadata_at, data_at)
         return cls(UUID(bytes=identity), footer_at, *counts, int.from_bytes(end, "little"))
 
+    @property
+    def dropped(self) -> bool:
+        """True if the journal says itself that it holds nothing any more."""
+        return not self.metadata_entries and not self.data_entries
+
     def entries(self, file: Backing) -> Iterator[tuple[Place, bytes]]:
         """What was saved, one after the other, each checked.
 
@@ -106,6 +115,22 @@ class Journal:
         return Place(kind, offset, length), data
 
 
+def read_header(file: Backing) -> Journal | None:
+    """The header of the journal ``file``; None if writing it was interrupted before that.
+
+    Raises:
+        JournalDamaged: something else stands there; of a file that begins with zeros, as many
+            do, because no journal grows without a first entry.
+    """
+    found = Journal.unpack(file.read(0, SECTOR), file.path)
+    if found is None and not file.is_block:
+        first = file.read(SECTOR, _FIRST)
+        grown = file.size() > SECTOR + _FIRST or any(first)
+        if grown and not first.startswith(_ENTRY_COOKIE.to_bytes(8, "big")):
+            raise JournalDamaged(file.path, "it has neither a header nor a first entry")
+    return found
+
+
 def _checksum(head: bytes, data: bytes) -> int:
     """The checksum of an entry, over whatever stands in its padding, too."""
     return ~(sum(head[:24]) + sum(head[28:]) + sum(data)) & 0xFFFFFFFF
@@ -132,6 +157,8 @@ def save(
         for place in places:
             head, data = _entry_of(disk, place)
             file.write(at, head, data)
+            if at == SECTOR:
+                file.sync()  # From here on a file is known as a journal that was begun.
             at += _ENTRY.size + place.length
             if place.kind != DATA:
                 data_at = at

@@ -14,6 +14,9 @@ where the larger tables will. What is overwritten goes into an undo journal firs
 After a cut between 2 and 4 the disk is poisoned and :func:`revert_journal` brings the old one
 back. A disk that is not poisoned is whole: a journal beside it is unfinished or no longer
 needed, and undoing it could destroy what was written since.
+
+A differencing disk never becomes shorter than its parent: what that holds behind the new end would
+come back when the disk grows again.
 """
 
 import os
@@ -34,8 +37,9 @@ from srs.vhd.errors import (
 from srs.vhd.footers import find_footer, write_footers, write_primary
 from srs.vhd.format import BLOCK, MAX_SIZE, SECTOR, Footer, round_to_block
 from srs.vhd.image import Image
-from srs.vhd.journal import BACKUP, PRIMARY, Journal, Place, drop, save
+from srs.vhd.journal import BACKUP, PRIMARY, Journal, Place, drop, read_header, save
 from srs.vhd.modify import replace_footer
+from srs.vhd.parent import open_parent
 from srs.vhd.rearrange import carry_out, plan_for
 
 
@@ -45,15 +49,18 @@ def resize(path: AnyPath, size: int, *, journal: AnyPath | None = None) -> None:
     Without ``journal`` it can grow as far as its block table has room (see ``max_size`` of
     :func:`create`), which costs two sectors. ``journal``, the path of a file to be made or of a
     block device, lets it have any size: blocks in the way of larger tables move to the end, and
-    blocks behind the end of a smaller disk are gone. Such a resize that fails is undone; after
-    a crash :func:`revert_journal` undoes it.
+    blocks behind the end of a smaller disk are gone. Such a resize that fails is undone, unless
+    only its very last sync did: then the disk keeps its new size. After a crash, or where the
+    medium refuses that, too, :func:`revert_journal` does it.
 
     Raises:
-        SizeRefused: outside what is said above, or above 2040 GiB.
+        SizeRefused: outside what is said above, above 2040 GiB, or smaller than it is and than
+            its parent.
         JournalExists: ``journal`` is a file that exists.
         NotSparse: a fixed disk.
         BadHeader: a disk that is to be rearranged, but was not arranged by XenServer's tools.
-        VHDError: disk or journal cannot be opened or written.
+        VHDError: disk or journal cannot be opened or written, or the parent of a differencing
+            disk that is to shrink cannot be opened.
     """
     path = os.fspath(path)
     if journal is not None and exists_as_file(os.fspath(journal)):
@@ -76,6 +83,8 @@ def resize(path: AnyPath, size: int, *, journal: AnyPath | None = None) -> None:
 def _rearrange(image: Image, size: int, journal: str) -> None:
     """Resize with a journal; see the module's text for the steps."""
     backing, plan = image.backing, plan_for(image, size)
+    if size < image.size and image.differencing:
+        _refuse_below_parent(image, size)
     old_at = image.primary_at
     if old_at is None:
         old_at = replace_footer(backing, find_footer(backing), image.footer)
@@ -100,12 +109,21 @@ def _rearrange(image: Image, size: int, journal: str) -> None:
         backing.sync()
 
 
+def _refuse_below_parent(image: Image, size: int) -> None:
+    """Raise SizeRefused if the parent of ``image`` is longer than ``size`` bytes."""
+    parent = open_parent(image)
+    parent.close()
+    if size < parent.size:
+        raise SizeRefused(image.path, size, round_to_block(parent.size), MAX_SIZE)
+
+
 def revert_journal(path: AnyPath, journal: AnyPath) -> None:
     """Bring back the disk that an interrupted resize with ``journal`` began with.
 
-    A disk that is whole is left alone, be it that the resize never touched it or that it was
+    A disk that is whole is left as it is, be it that the resize never touched it or that it was
     finished, and so is one without a journal; only a journal beside it is removed. So this may be
-    called again, and after a cut of its own.
+    called again, and after a cut of its own. A device whose journal was dropped holds none, of
+    whatever disk.
 
     Raises:
         JournalMismatch: a journal of another disk.
@@ -129,17 +147,32 @@ def revert_journal(path: AnyPath, journal: AnyPath) -> None:
                 if found is None:
                     raise JournalDamaged(journal, "it is empty, but the disk was being resized")
                 _undo(disk, file, found)
+            elif found is not None:
+                _confirm(disk)
             drop(file, found)
 
 
 def _header(file: Backing, needed: bool) -> Journal | None:
     """The header of a journal, None if none was finished there; raises JournalDamaged."""
     try:
-        return Journal.unpack(file.read(0, SECTOR), file.path)
+        found = read_header(file)
     except JournalDamaged:
         if needed or not file.is_block:
             raise
         return None  # A device on which none was begun holds somebody's old bytes.
+    if found is not None and found.dropped and file.is_block and not needed:
+        return None
+    return found
+
+
+def _confirm(disk: Backing) -> None:
+    """Have the medium hold the backup footer that was read; raises StorageFailed.
+
+    The last sync of a resize or its undo may have failed. Then the page cache shows a clean
+    footer, the medium may keep the poisoned one, and a further sync alone would not write it.
+    """
+    disk.write(0, disk.read(0, SECTOR))
+    disk.sync()
 
 
 def _state(disk: Backing) -> tuple[UUID, bool]:

@@ -83,6 +83,18 @@ def disk(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def grown(tmp_path: Path) -> Path:
+    """A leaf of 6 MiB on a base of 2 MiB, so that it may shrink."""
+    base, path = tmp_path / "base.vhd", tmp_path / "leaf.vhd"
+    vhd.create(base, BLOCK)
+    write(base, (0, b"b" * BLOCK))
+    vhd.snapshot(path, base, max_size=6 * MIB)
+    vhd.resize(path, 6 * MIB)
+    write(path, (0, b"0" * BLOCK), (2 * BLOCK + 512, b"2" * 512), (BLOCK, b"1" * 512))
+    return path
+
+
+@pytest.fixture
 def journal(tmp_path: Path) -> Path:
     return tmp_path / "journal"
 
@@ -136,27 +148,51 @@ def test_room_in_the_table_is_used(tmp_path: Path, journal: Path) -> None:
     assert path.read_bytes()[512:-512] == before[512:-512]
 
 
-def test_shrink(disk: Path, journal: Path) -> None:
-    write(disk, (4 * MIB, b"2" * (2 * MIB)))
-    expected = content(disk)
-    vhd.resize(disk, 4 * MIB, journal=journal)
-    info = vhd.query(disk, allocated=True)
+def test_shrink(grown: Path, journal: Path) -> None:
+    write(grown, (4 * MIB, b"2" * (2 * MIB)))
+    expected = content(grown)
+    vhd.resize(grown, 4 * MIB, journal=journal)
+    info = vhd.query(grown, allocated=True)
     assert (info.size, info.allocated, info.max_size) == (4 * MIB, 2, 6 * MIB)
-    assert content(disk) == expected[: 4 * MIB]
-    check_layout(disk)
-    vhd.resize(disk, 6 * MIB)
-    assert content(disk) == expected[: 4 * MIB] + b"b" * (2 * MIB)
-    check_layout(disk)
+    assert content(grown) == expected[: 4 * MIB]
+    check_layout(grown)
+    vhd.resize(grown, 6 * MIB)
+    assert content(grown) == expected[: 4 * MIB] + bytes(2 * MIB)
+    check_layout(grown)
 
 
-def test_shrink_gives_the_tail_back(disk: Path, journal: Path) -> None:
+def test_shrink_gives_the_tail_back(grown: Path, journal: Path) -> None:
     """The last block of the file was the last but one of the disk; then it is the first."""
-    before = disk.stat().st_size
-    vhd.resize(disk, 4 * MIB, journal=journal)
-    assert disk.stat().st_size == before
-    vhd.resize(disk, 2 * MIB, journal=journal)
-    assert disk.stat().st_size == before - 2 * 4104 * 512
-    assert content(disk) == b"0" * BLOCK
+    before = grown.stat().st_size
+    vhd.resize(grown, 4 * MIB, journal=journal)
+    assert grown.stat().st_size == before
+    vhd.resize(grown, 2 * MIB, journal=journal)
+    assert grown.stat().st_size == before - 2 * 4104 * 512
+    assert content(grown) == b"0" * BLOCK
+
+
+@pytest.mark.parametrize(("flat", "least"), [(False, 6 * MIB), (True, 6 * MIB - 512)])
+def test_not_shorter_than_its_parent(tmp_path: Path, journal: Path, flat: bool, least: int) -> None:
+    """What the parent holds behind the new end would come back when the disk grows again."""
+    base, path = tmp_path / "base", tmp_path / "leaf.vhd"
+    if flat:
+        base.write_bytes(b"b" * least)
+    else:
+        vhd.create(base, least)
+    vhd.snapshot(path, base, raw_parent=flat)
+    vhd.resize(path, 10 * MIB, journal=journal)
+    vhd.resize(path, 8 * MIB, journal=journal)
+    before = path.read_bytes()
+    with pytest.raises(vhd.SizeRefused) as caught:
+        vhd.resize(path, 4 * MIB, journal=journal)
+    assert (caught.value.minimum, caught.value.maximum) == (6 * MIB, vhd.MAX_SIZE)
+    assert path.read_bytes() == before
+    vhd.resize(path, 6 * MIB, journal=journal)
+    assert vhd.query(path).size == 6 * MIB
+    base.unlink()
+    with pytest.raises(vhd.ParentMissing):
+        vhd.resize(path, 4 * MIB, journal=journal)
+    assert not journal.exists()
 
 
 @pytest.mark.skipif(not shutil.which("qemu-img"), reason="qemu-img is not installed")
@@ -239,8 +275,8 @@ def failing_at(number: int) -> pytest.MonkeyPatch:
 
 
 @pytest.mark.parametrize("size", [2 * MIB, 20 * GIB])
-def test_a_failure_is_undone(disk: Path, journal: Path, size: int) -> None:
-    expected, raw = content(disk), disk.read_bytes()
+def test_a_failure_is_undone(grown: Path, journal: Path, size: int) -> None:
+    disk, expected, raw = grown, content(grown), grown.read_bytes()
     for number in itertools.count():
         disk.write_bytes(raw)
         patch = failing_at(number)
@@ -258,6 +294,36 @@ def test_a_failure_is_undone(disk: Path, journal: Path, size: int) -> None:
         assert not journal.exists()
     assert number > 10
     assert vhd.query(disk).size == size
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_the_last_sync_fails(disk: Path, journal: Path, again: bool) -> None:
+    """The page cache shows clean footers, but who knows the medium: the journal goes when it does.
+
+    The sync for that may succeed, or fail ``again``.
+    """
+    left, sync = 1 + again, Backing.sync
+
+    def failing(self: Backing) -> None:
+        nonlocal left
+        if left and self.path == str(disk) and disk.read_bytes()[:8] == b"conectix":
+            left -= 1
+            raise vhd.StorageFailed(self.path, "sync", os.strerror(errno.EIO), errno.EIO)
+        sync(self)
+
+    with pytest.MonkeyPatch.context() as patch, taping(disk) as tape:
+        patch.setattr(Backing, "sync", failing)
+        with pytest.raises(vhd.StorageFailed):
+            vhd.resize(disk, 20 * GIB, journal=journal)
+        assert left == 0
+        assert journal.exists() == again
+        before = len(tape)
+        vhd.revert_journal(disk, journal)
+    assert vhd.query(disk).size == 20 * GIB
+    backups = [i for i, event in enumerate(tape.events) if not event.where and event.data]
+    assert len(backups) == 3 + again
+    assert (backups[-1] >= before) == again
+    assert not journal.exists()
 
 
 # -- the journal's file
@@ -323,10 +389,57 @@ def test_undo(interrupted: Path, journal: Path) -> None:
         check_layout(interrupted, undone=True)
 
 
+ENTRY = bytes.fromhex("AAAA12344321AAAA")
+
+
+@pytest.mark.parametrize(
+    "raw", [bytes(1057), bytes(16 * MIB), bytes(1024) + b"an ext4", bytes(512) + b"boot" * 256]
+)
+def test_a_file_that_begins_with_zeros_stays(disk: Path, journal: Path, raw: bytes) -> None:
+    """Many a raw image does."""
+    journal.write_bytes(raw)
+    with pytest.raises(vhd.JournalDamaged, match="neither a header nor a first entry"):
+        vhd.revert_journal(disk, journal)
+    assert journal.read_bytes() == raw
+
+
+def test_a_cut_while_the_journal_is_written(disk: Path, journal: Path) -> None:
+    """Whatever is left of it is known as a journal, and goes."""
+    before, chance = disk.read_bytes(), random.Random(1)
+    with taping(disk, journal) as tape:
+        vhd.resize(disk, 20 * GIB, journal=journal)
+    touched = [event.path for event in tape.events].index(str(disk))
+    for at in range(touched):
+        for _ in range(10):
+            tape.cut(at, chance)
+            vhd.revert_journal(disk, journal)
+            assert not journal.exists()
+            assert disk.read_bytes() == before
+
+
+def test_a_device_with_the_dropped_journal_of_another_disk(tmp_path: Path) -> None:
+    """It holds nothing, whoever's it was; one that holds something is not touched."""
+    first, second, journal = (tmp_path / name for name in ("first", "second", "journal"))
+    for file in (first, second, journal):
+        file.write_bytes(bytes(16 * MIB))
+    with device():
+        for path in (first, second):
+            vhd.create(path, 4 * MIB)
+            write(path, (0, b"data" * 128))
+        vhd.resize(first, 20 * GIB, journal=journal)
+        dropped, before = journal.read_bytes(), second.read_bytes()
+        assert dropped[:8] == b"vjournal"
+        vhd.revert_journal(second, journal)
+        journal.write_bytes(dropped[:36] + b"\0\0\0\1" + dropped[40:])
+        with pytest.raises(vhd.JournalMismatch):
+            vhd.revert_journal(second, journal)
+    assert second.read_bytes() == before
+
+
 def test_a_journal_without_entries_or_header(disk: Path, journal: Path) -> None:
     """A cut while it was written: the disk is untouched, and the journal goes."""
     before = disk.read_bytes()
-    for raw in (b"", bytes(512), bytes(70000)):
+    for raw in (b"", bytes(512), bytes(1056), bytes(512) + ENTRY, bytes(512) + ENTRY + bytes(9000)):
         journal.write_bytes(raw)
         vhd.revert_journal(disk, journal)
         assert not journal.exists()
@@ -512,9 +625,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - used)
 """
 
 
-def test_memory_for_the_largest_tables(disk: Path) -> None:
+def test_memory_for_the_largest_tables(grown: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(disk)], check=True, capture_output=True, text=True
+        [sys.executable, "-c", LIMITED, str(grown)], check=True, capture_output=True, text=True
     )
     assert int(done.stdout) * 1024 < 64 * MIB
-    assert vhd.query(disk).size == 2 * MIB
+    assert vhd.query(grown).size == 2 * MIB
