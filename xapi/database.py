@@ -20,6 +20,8 @@ from xapi.store import Store
 from xapi.tables import Row, Tables
 
 _DELETIONS = 10_000
+#: A server begins so far above what its file knows of: passing changes leave no trace there.
+_AHEAD = 1 << 32
 
 
 class Database:
@@ -56,6 +58,7 @@ class Database:
         self._uuid_source = uuid_source
         self._tables = Tables()
         self._undo: list[Callable[[], None]] | None = None
+        self._lasting = True
         #: What the state file uses already.
         self._taken: set[str] = set()
         self._store = Store(state) if state else None
@@ -182,17 +185,23 @@ class Database:
             return self.history.generation
 
     @contextmanager
-    def transaction(self) -> Iterator[list[Callable[[], None]]]:
+    def transaction(self, *, lasting: bool = True) -> Iterator[list[Callable[[], None]]]:
         """All writes in the block, or none of them if an exception leaves it.
 
         It holds the lock: no call to a driver belongs in here. A block inside a block is a part
         of the outer one. What it yields takes the writes back, the last one first.
+
+        Not `lasting`: what it writes means nothing to the next server (host.populate clears it
+        away), so it needs no file, and no file can make it fail.
+
+        Raises:
+            StateError: the state file cannot be written; nothing has changed.
         """
         with self.lock:
             if self._undo is not None:
                 yield self._undo
                 return
-            self._undo = []
+            self._undo, self._lasting = [], lasting
             try:
                 yield self._undo
                 self._commit()
@@ -222,7 +231,7 @@ class Database:
         for key, row in rows:
             self._tables.insert(key, row)
             self._taken.update((str(row["uuid"]), key.ref.removeprefix("OpaqueRef:")))
-        self.history = History(generation + 1, deletions)
+        self.history = History(generation + _AHEAD, deletions)
         self.history.record(self._tables.touched, self._tables.exists)
         store.commit(self.history.generation, (), ())
         self._tables.settle()
@@ -231,7 +240,7 @@ class Database:
         """Write the file, which is the commit point; then tell those who wait for changes."""
         tables, exists = self._tables, self._tables.exists
         visible = [key for key in tables.touched if CLASSES[key.cls].evented]
-        if self._store and (visible or tables.written):
+        if self._store and self._lasting and (visible or tables.written):
             self._store.commit(
                 self.history.generation + bool(visible),
                 [(key, tables.row(*key)) for key in tables.written if exists(key)],

@@ -73,17 +73,19 @@ class Policy:
         self, task: str, name: str, find: Callable[[], Iterable[Mark]]
     ) -> Iterator[None]:
         """`operation` on objects that are looked up, anew after each wait, under the lock."""
+        # Marks end with the server at the latest: a file system without room must not keep them.
         with self._changed:
             marks = self._wait_until_allowed(task, find)
-            owns_task = not self._db.exists("task", task)
-            if owns_task:
-                self._db.create_as("task", task, name_label=name, created=now(), served=True)
-            for mark in marks:
-                self._write(mark, {task: mark.operation})
+            with self._db.transaction(lasting=False):
+                owns_task = not self._db.exists("task", task)
+                if owns_task:
+                    self._db.create_as("task", task, name_label=name, created=now(), served=True)
+                for mark in marks:
+                    self._write(mark, {task: mark.operation})
         try:
             yield
         finally:
-            with self._changed:
+            with self._db.transaction(lasting=False):
                 for mark in reversed(marks):
                     if self._db.exists(mark.cls, mark.ref):
                         self._write(mark, {}, without=task)

@@ -11,6 +11,7 @@ it was asked to run in the background (Async.*). Its life:
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -20,6 +21,9 @@ from xapi.datamodel_session import TASK_STATUS
 from xapi.datatypes import STRINGS, Basic, Ref, Type, Value
 from xapi.errors import XenAPIError, not_allowed
 from xapi.message import Call, Message, Param, now
+from xapi.store import StateError
+
+_log = logging.getLogger(__name__)
 
 #: How long tasks are kept: one that has ended, one that nobody reports on, and how many.
 _KEPT_ENDED = timedelta(minutes=65)
@@ -50,13 +54,13 @@ def begin(db: Database, host: str, label: str, description: str = "", *, served:
 
 def succeed(db: Database, task: str, value: Value) -> None:
     """The task has ended well; `value` is what its call returns."""
-    _end(db, task, status="success", progress=1.0, result=wire.element(value))
+    _conclude(db, task, status="success", progress=1.0, result=wire.element(value))
 
 
 def fail(db: Database, task: str, error: XenAPIError) -> None:
     """The task has failed, or stopped because it was cancelled."""
     status = "cancelled" if error.code == "TASK_CANCELLED" else "failure"
-    _end(db, task, status=status, error_info=tuple(error.description))
+    _conclude(db, task, status=status, error_info=tuple(error.description))
 
 
 def check_cancelled(db: Database, task: str) -> None:
@@ -72,7 +76,7 @@ def check_cancelled(db: Database, task: str) -> None:
 
 def report(db: Database, task: str, progress: float) -> None:
     """How much of the task is done, between 0 and 1."""
-    with db.lock:
+    with db.transaction(lasting=False):
         if db.exists("task", task):
             db.put("task", task, progress=progress)
 
@@ -107,6 +111,16 @@ def collect(db: Database, moment: datetime) -> None:
 def _is_forgotten(db: Database, task: str, moment: datetime) -> bool:
     age: timedelta = moment - db.get("task", task, "created")
     return age > _KEPT_PENDING and not db.get("task", task, "served")
+
+
+def _conclude(db: Database, task: str, **fields: Value) -> None:
+    """End a task that the server worked on: whoever waits hears of it, room in the file or not."""
+    try:
+        _end(db, task, **fields)
+    except StateError as error:
+        _log.warning("the next server will not know how a task has ended: %s", error)
+        with db.transaction(lasting=False):
+            _end(db, task, **fields)
 
 
 def _end(db: Database, task: str, **fields: Value) -> None:

@@ -345,6 +345,24 @@ def test_a_file_that_cannot_be_written_changes_nothing(tmp_path: Path) -> None:
     assert db.history.generation == generation
 
 
+def test_what_does_not_last_needs_no_file(tmp_path: Path) -> None:
+    """Clients see it all the same, and are told by the next server that they missed something."""
+    db = database(tmp_path / "state")
+    sr = db.create("SR", type="before")
+    db.close()
+    for _ in range(3):
+        with db.transaction(lasting=False):
+            db.put("SR", sr, type="after")
+        assert db.get("SR", sr, "type") == "after"
+        with db.transaction(lasting=False):
+            db.put("SR", sr, type="again")
+    seen = db.history.generation
+    db = database(tmp_path / "state")
+    assert db.get("SR", sr, "type") == "before"
+    assert not db.history.known_since(seen)
+    db.close()
+
+
 def test_a_full_disk(tmp_path: Path) -> None:
     """Transactions fail whole, in memory and in the file, and go on when there is room again."""
     path = tmp_path / "state"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -84,6 +85,42 @@ def test_restart(tmp_path: Path) -> None:
         with xmlrpc.client.ServerProxy(second.url) as proxy:
             reply: Any = proxy.pool.get_all(str(old_session))
         assert reply["ErrorDescription"][0] == "SESSION_INVALID"
+
+
+def test_a_full_disk_keeps_no_marks(tmp_path: Path) -> None:
+    """The call fails and says so; the objects are free again, and work when there is room."""
+    host = MemoryHost({"mem": CAPABILITIES}, tmp_path / "xapi")
+    with server(host, tmp_path) as serving, session(serving.url) as api:
+        [this_host] = api.host.get_all()
+        sr = api.SR.create(this_host, {"device": "x"}, "0", "an SR", "", "mem", "", False, {})
+        record = {"SR": sr, "virtual_size": "512", "type": "user", "name_label": "disk"}
+        vdi = api.VDI.create(record | {"sharable": False, "read_only": False, "other_config": {}})
+        gate = host.gates["vdi_snapshot"] = threading.Event()
+        host.reached.clear()
+        task = api.Async.VDI.snapshot(vdi)
+        assert host.reached.wait(10)
+        db = serving.xapi.db
+        with no_room(tmp_path / "state-wal"):
+            gate.set()
+            with db.changed:
+                assert db.changed.wait_for(lambda: db.get("task", task, "status") != "pending", 10)
+            assert api.task.get_error_info(task)[0] == "SR_BACKEND_FAILURE_202"
+            assert api.task.get_all() == [task]
+            assert api.SR.get_current_operations(sr) == {}
+            assert api.VDI.get_current_operations(vdi) == {}
+        snapshot = api.VDI.snapshot(vdi)
+        assert api.VDI.get_VBDs(snapshot) == []
+
+
+@contextmanager
+def no_room(file: Path) -> Iterator[None]:
+    """No file may grow beyond what this one has now."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 class Client(threading.Thread):
