@@ -65,6 +65,8 @@ _TOGETHER = (
     frozenset({"snapshot", "checkpoint"}),
     frozenset({"get_boot_record"}),
 )
+#: Of these not two at a time: each puts the VM to sleep and wakes it up.
+_SINGLE = frozenset({"checkpoint"})
 #: What may cut a clean way down short.
 _OVERTAKES = {
     "hard_shutdown": frozenset({"clean_shutdown", "clean_reboot", "shutdown"}),
@@ -119,7 +121,8 @@ def runs(db: Database, vm: str) -> bool:
 def _check_other_operations(db: Database, vm: str, operation: str) -> None:
     current: Mapping[str, str] = db.get("VM", vm, "current_operations")
     for task, running in current.items():
-        together = any({operation, running} <= group for group in _TOGETHER)
+        pair = {operation, running}
+        together = any(pair <= group for group in _TOGETHER) and not pair <= _SINGLE
         if not together and running not in _OVERTAKES.get(operation, ()):
             raise other_operation("VM", vm, running, task)
 
