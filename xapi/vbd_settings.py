@@ -1,13 +1,13 @@
-"""What can be changed about a VBD: the CD in its drive, its mode, its device number."""
+"""What can be changed about a VBD: the CD in its drive, its mode, its type, its device number."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from xapi import pbd, policy_vbd
-from xapi.datamodel_storage import VBD_MODE
+from xapi.datamodel_storage import VBD_MODE, VBD_TYPE
 from xapi.datatypes import NULL, Basic, Ref
-from xapi.errors import XenAPIError, sr_not_supported
+from xapi.errors import XenAPIError, other_operation, sr_not_supported
 from xapi.message import Call, Message, Param
 from xapi.policy import Mark
 from xapi.policy_vm import check_power_state, runs
@@ -60,6 +60,27 @@ def set_mode(call: Call, self: str, value: str) -> str:
     return ""
 
 
+def set_type(call: Call, self: str, value: str) -> str:
+    """Disk, CD or Floppy, for the next time that the VM starts; it must be halted.
+
+    Raises:
+        XenAPIError: VBD_CDS_MUST_BE_READONLY, VBD_NOT_REMOVABLE_MEDIA (only a CD drive may be
+            empty), VM_BAD_POWER_STATE, OTHER_OPERATION_IN_PROGRESS.
+    """
+    db = call.xapi.db
+    with db.transaction():
+        check_power_state(db, db.get("VBD", self, "VM"), "Halted")
+        running: Mapping[str, str] = db.get("VBD", self, "current_operations")
+        for task, operation in running.items():
+            raise other_operation("VBD", self, operation, task)
+        if value == "CD" and db.get("VBD", self, "mode") == "RW":
+            raise XenAPIError("VBD_CDS_MUST_BE_READONLY")
+        if value != "CD" and db.get("VBD", self, "empty"):
+            raise XenAPIError("VBD_NOT_REMOVABLE_MEDIA", (self,))
+        db.put("VBD", self, type=value)
+    return ""
+
+
 def set_userdevice(call: Call, self: str, value: str) -> str:
     """Another device number, for the next time that the VM starts."""
     db = call.xapi.db
@@ -94,6 +115,7 @@ MESSAGES = (
     Message("VBD.eject", eject, (_VBD,)),
     Message("VBD.assert_attachable", assert_attachable, (_SELF,)),
     Message("VBD.set_mode", set_mode, (_SELF, Param("value", VBD_MODE))),
+    Message("VBD.set_type", set_type, (_SELF, Param("value", VBD_TYPE))),
     Message("VBD.set_userdevice", set_userdevice, (_SELF, Param("value", Basic.STRING))),
     Message("VBD.pause", _pause("pause"), (_SELF,)),
     Message("VBD.unpause", _pause("unpause"), (_SELF, Param("token", Basic.STRING))),
