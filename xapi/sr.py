@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 
-from xapi import pbd
+from xapi import pbd, vdi_steps
 from xapi.datatypes import STRING_MAP, Basic, Ref, Value
 from xapi.errors import XenAPIError, uuid_invalid
 from xapi.message import Call, Message, Param
@@ -200,9 +200,7 @@ def _remove_records(call: Call, sr: str) -> None:
     db = call.xapi.db
     with db.transaction():
         for vdi in db.get("SR", sr, "VDIs"):
-            for vbd in db.get("VDI", vdi, "VBDs"):
-                db.destroy("VBD", vbd)
-            db.destroy("VDI", vdi)
+            vdi_steps.forget_record(db, vdi)
         for link in db.get("SR", sr, "PBDs"):
             db.destroy("PBD", link)
         db.destroy("SR", sr)

@@ -24,7 +24,12 @@ _USERDEVICES = tuple(str(number) for number in range(256))
 
 
 def create(call: Call, record: Mapping[str, object]) -> str:
-    """A VBD that is not plugged in; userdevice "autodetect" picks the next free number."""
+    """A VBD that is not plugged in; userdevice "autodetect" picks the next free number.
+
+    Raises:
+        XenAPIError: VBD_CDS_MUST_BE_READONLY, VBD_NOT_REMOVABLE_MEDIA, what `check_vdi` and
+            `choose_userdevice` raise, or OTHER_OPERATION_IN_PROGRESS: the VDI is about to go.
+    """
     db = call.xapi.db
     fields = construct(VBD, record)
     vm = cast(str, fields["VM"])
@@ -39,7 +44,9 @@ def create(call: Call, record: Mapping[str, object]) -> str:
         if fields["empty"]:
             fields["VDI"] = NULL
         else:
-            check_vdi(call.xapi, cast(str, fields["VDI"]), cast(str, fields["mode"]))
+            vdi = cast(str, fields["VDI"])
+            check_vdi(call.xapi, vdi, cast(str, fields["mode"]))
+            _check_lasting(call.xapi, vdi)
         userdevice = choose_userdevice(call.xapi, vm, cast(str, fields["userdevice"]))
         return db.create("VBD", **{**fields, "userdevice": userdevice})
 
@@ -154,6 +161,13 @@ def check_vdi(xapi: Toolstack, vdi: str, mode: str) -> None:
         raise XenAPIError("VDI_READONLY", (vdi,))
     if xapi.db.get("VDI", vdi, "type") == "cbt_metadata":
         raise XenAPIError("VDI_INCOMPATIBLE_TYPE", (vdi, "cbt_metadata"))
+
+
+def _check_lasting(xapi: Toolstack, vdi: str) -> None:
+    running: Mapping[str, str] = xapi.db.get("VDI", vdi, "current_operations")
+    for task, operation in running.items():
+        if operation in ("destroy", "forget"):
+            raise other_operation("VDI", vdi, operation, task)
 
 
 def free_devices(xapi: Toolstack, vm: str) -> tuple[str, ...]:

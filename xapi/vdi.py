@@ -140,14 +140,8 @@ def force_unlock(call: Call, vdi: str) -> str:
 
 def forget(call: Call, vdi: str) -> str:
     """Remove the VDI's record and its VBDs; its content stays where it is."""
-    db = call.xapi.db
-    with (
-        call.xapi.policy.operation(call.task, call.method, Mark("VDI", vdi, "forget")),
-        db.transaction(),
-    ):
-        for vbd in db.get("VDI", vdi, "VBDs"):
-            db.destroy("VBD", vbd)
-        db.destroy("VDI", vdi)
+    with call.xapi.policy.operation(call.task, call.method, Mark("VDI", vdi, "forget")):
+        vdi_steps.forget_record(call.xapi.db, vdi)
     return ""
 
 

@@ -65,10 +65,10 @@ def db_introduce(call: Call, *values: Value) -> str:
 
 
 def db_forget(call: Call, vdi: str) -> str:
-    """Remove the record of a VDI that is no longer on disk."""
+    """Remove the record of a VDI that is no longer on disk, and the VBDs that it has by then."""
     sr: str = call.xapi.db.get("VDI", vdi, "SR")
     call.xapi.sessions.require_storage_access(call.session, sr)
-    call.xapi.db.destroy("VDI", vdi)
+    vdi_steps.forget_record(call.xapi.db, vdi)
     return ""
 
 

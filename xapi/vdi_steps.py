@@ -98,19 +98,27 @@ def save(call: Call, vdi: str) -> None:
 
 
 def remove(call: Call, vdi: str) -> None:
-    """Destroy a VDI on disk, its record, and the VBDs that would have nothing to refer to."""
+    """Destroy a VDI on disk, and its record where the driver has not done so itself."""
     db = call.xapi.db
     sr, sr_uuid, location = names(call.xapi, vdi)
-    vbds: tuple[str, ...] = db.get("VDI", vdi, "VBDs")
     with as_xenapi_errors(sr, vdi):
         call.xapi.storage.vdi_delete(call.task, sr_uuid, location)
     with db.transaction():
         if db.exists("VDI", vdi):
-            db.destroy("VDI", vdi)
-        for vbd in vbds:
+            forget_record(db, vdi)
+
+
+def forget_record(db: Database, vdi: str) -> None:
+    """Remove the record of a VDI with all that would have nothing to refer to without it.
+
+    In one transaction: a VBD without its VDI keeps its VM from starting.
+    """
+    with db.transaction():
+        for vbd in db.get("VDI", vdi, "VBDs"):
             db.destroy("VBD", vbd)
         for vm in db.find("VM", suspend_VDI=vdi):
             db.put("VM", vm, suspend_VDI=NULL)
+        db.destroy("VDI", vdi)
 
 
 def remove_quietly(call: Call, vdi: str) -> None:
