@@ -122,12 +122,10 @@ def import_vhd(device: Device, source: Source, progress: Progress) -> None:
     """Make a disk's beginning what a VHD says; a differencing one changes only what it holds.
 
     Raises:
-        XenAPIError: VDI_IO_ERROR, the stream is no VHD or ends early; VDI_TOO_SMALL.
+        XenAPIError: VDI_IO_ERROR, the stream is no VHD, one of a larger disk, or ends early.
     """
     try:
-        reader = vhd_stream.Reader(source)
-        if reader.size > device.size:
-            raise _io_error(f"a VHD of {reader.size} bytes is too large for {device.size}")
+        reader = vhd_stream.Reader(source, min(device.size, vhd_stream.MAX_SIZE))
         if not reader.differencing:
             _clear(device, reader)
         for span in reader.spans():

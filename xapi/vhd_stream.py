@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import re
 import struct
+import sys
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -149,14 +151,19 @@ class Span:
 class Reader:
     """A VHD that comes as a stream. `read(n)` gives n bytes, or fewer at the end of the stream.
 
+    `room` is the size of the largest disk that is taken, in bytes. The block table, which grows
+    with the disk that the stream speaks of, is not read before that is known.
+
     Raises (every method):
-        BadVHD: the stream is something else, ends early, or jumps back.
+        BadVHD: the stream is something else, a larger disk, ends early, or jumps back.
     """
 
-    def __init__(self, read: Callable[[int], bytes]) -> None:
+    def __init__(self, read: Callable[[int], bytes], room: int = MAX_SIZE) -> None:
         self._read, self._position = read, 0
         footer = self._structure(_FOOTER, b"conectix", "VHD footer at its start")
         self.size: int = footer[9]
+        if self.size > room:
+            raise BadVHD(f"a VHD of {self.size} bytes is too large for {room}")
         if footer[13] not in (_DYNAMIC, _DIFFERENCING):
             raise BadVHD("only dynamic and differencing VHDs can be streamed; send others as raw")
         #: A differencing disk says nothing of what is not in it.
@@ -173,10 +180,11 @@ class Reader:
 
     def spans(self) -> Iterator[Span]:
         """What is in the stream, in the stream's order; only once."""
-        located = [(at, block) for block, at in enumerate(self._table) if at != _UNUSED]
+        held = [block for block, sector in enumerate(self._table) if sector != _UNUSED]
+        held.sort(key=self._table.__getitem__)
         bitmap_length = _sectors(self.block_size // SECTOR // 8)
-        for sector, block in sorted(located):
-            self._skip_to(sector * SECTOR)
+        for block in held:
+            self._skip_to(self._table[block] * SECTOR)
             bitmap = self._exactly(bitmap_length)
             data = self._exactly(self.block_size)
             yield from self._of_block(block * self.block_size, bitmap, data)
@@ -206,15 +214,20 @@ class Reader:
             raise BadVHD(f"the checksum of the {name} is wrong")
         return layout.unpack(raw)
 
-    def _read_table(self, at: int, entries: int) -> tuple[int, ...]:
+    def _read_table(self, at: int, entries: int) -> array[int]:
         size = self.block_size
         if size & (size - 1) or not 4096 <= size <= _LARGEST_BLOCK:
             raise BadVHD(f"blocks of {size} bytes")
         slots = -(-self.size // size)
-        if self.size > MAX_SIZE or slots > entries:
+        if slots > entries:
             raise BadVHD(f"a table of {entries} blocks for a disk of {self.size} bytes")
         self._skip_to(at)
-        return struct.unpack(f">{slots}I", self._exactly(slots * 4))
+        table = array("I")
+        while missing := slots - len(table):
+            table.frombytes(self._exactly(min(BLOCK, missing * table.itemsize)))
+        if sys.byteorder == "little":
+            table.byteswap()
+        return table
 
     def _skip_to(self, position: int) -> None:
         if position < self._position:

@@ -7,6 +7,7 @@ import io
 import random
 import shutil
 import subprocess
+import tracemalloc
 from pathlib import Path
 from uuid import UUID
 
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from xapi import vhd_stream
 from xapi.vhd_stream import BLOCK, SECTOR, BadVHD, Image, Reader
 
 MIB = 1 << 20
@@ -141,7 +143,7 @@ FOOTER, HEADER = (0, 64), (512, 512 + 36)
         (changed(600, b"\1"), "checksum of the dynamic header"),
         (changed(60, b"\0\0\0\2", FOOTER), "only dynamic and differencing"),
         (changed(16, bytes(8), FOOTER), "leads back to 0"),
-        (changed(48, b"\xff" * 8, FOOTER), "a table of 2 blocks"),
+        (changed(48, b"\xff" * 8, FOOTER), "is too large"),
         (changed(512 + 28, b"\0\0\0\1", HEADER), "a table of 1 blocks"),
         (changed(512 + 32, b"\0\0\0\0", HEADER), "blocks of 0 bytes"),
         (changed(512 + 32, b"\x80\0\0\0", HEADER), "blocks of 2147483648 bytes"),
@@ -178,3 +180,31 @@ def test_an_endless_source_is_read_no_further_than_the_footer() -> None:
 
     assert len(list(Reader(source).spans())) == 2
     assert taken == len(GOOD)
+
+
+def test_a_table_is_not_read_for_a_disk_that_is_too_large() -> None:
+    head = io.BytesIO(Image(BASE, 2040 << 30, ()).head())
+    with pytest.raises(BadVHD, match="too large for 1048576"):
+        Reader(head.read, MIB)
+    assert head.tell() <= 3 * SECTOR
+
+
+def test_a_table_is_kept_as_small_as_it_is_sent() -> None:
+    """The smallest blocks make the largest table: here 4 MiB."""
+    entries = MIB
+    image = Image(BASE, entries * 4096, ())
+    header = vhd_stream._with_checksum(
+        vhd_stream._HEADER.pack(
+            *(b"cxsparse", 0, 1536, 0x00010000, entries, 4096, 0, bytes(16), 0, b"", b"")
+        ),
+        36,
+    )
+    head = io.BytesIO(image.foot() + header)
+    tracemalloc.start()
+    try:
+        reader = Reader(lambda length: head.read(length) or b"\xff" * length)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert sum(1 for _ in reader.missing) == entries
+    assert peak < 4 * entries * 4
