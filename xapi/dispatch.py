@@ -151,7 +151,10 @@ def _all_messages() -> Iterator[Message]:
 def _split(message: Message, params: Sequence[object]) -> tuple[str, Sequence[object]]:
     if not params:
         raise _mismatch(message, 0)
-    return str(params[0]), params[1:]
+    caller, *others = params
+    if not isinstance(caller, str):
+        raise XenAPIError("SESSION_INVALID", ("a value that is no string",))
+    return caller, others
 
 
 def _check_count(message: Message, params: Sequence[object]) -> None:

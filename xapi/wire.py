@@ -238,8 +238,11 @@ def _float(value: object, field: str) -> float:
 
 
 def _moment(value: object, field: str) -> datetime:
+    # No text is made of anything else: that of a value of a thousand levels is a RecursionError.
+    if not isinstance(value, (str, xmlrpc.client.DateTime)):
+        raise field_type_error(field)
     match = _DATETIME.fullmatch(str(value))
-    if not match or not isinstance(value, (str, xmlrpc.client.DateTime)):
+    if not match:
         raise field_type_error(field)
     try:
         year, month, day, hour, minute, second = (int(part or 0) for part in match.groups())

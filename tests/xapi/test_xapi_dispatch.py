@@ -59,6 +59,18 @@ def test_nothing_but_login_goes_without_a_session(rig: Rig) -> None:
             assert code in ("SESSION_INVALID", "MESSAGE_PARAMETER_COUNT_MISMATCH"), message
 
 
+def test_a_session_is_a_string(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever else comes first, of thousands of levels even, is refused with few words."""
+    nested: list[object] = []
+    for _ in range(100_000):
+        nested = [nested]
+    for first in (nested, {"a": "x" * 100_000}, 5, None):
+        with pytest.raises(XenAPIError) as error:
+            rig.server.dispatcher.call("pool.get_all", [first], local=False)
+        assert error.value.description == ["SESSION_INVALID", "a value that is no string"]
+    assert caplog.records == []
+
+
 def raw_methods(rig: Rig) -> list[str]:
     with xmlrpc.client.ServerProxy(rig.server.url) as proxy:
         methods: Any = proxy.system.listMethods()

@@ -166,6 +166,14 @@ def test_decode_refuses(type_: Basic, given_: object) -> None:
     assert error.value.description == ["FIELD_TYPE_ERROR", "f"]
 
 
+@pytest.mark.parametrize("type_", [*Basic, Ref("VDI"), STRINGS, STRING_MAP])
+def test_decode_refuses_what_has_too_many_levels(type_: Basic) -> None:
+    nested: list[object] = []
+    for _ in range(100_000):
+        nested = [nested]
+    assert outcome(type_, nested) == ["FIELD_TYPE_ERROR", "f"]
+
+
 @pytest.mark.parametrize("text", ["\0", "a\x1b[0m", "\ud800", "\ufffe"])
 def test_decode_refuses_what_xml_cannot_carry(text: str) -> None:
     for type_, value in ((Basic.STRING, text), (STRING_MAP, {text: ""}), (STRING_MAP, {"": text})):
