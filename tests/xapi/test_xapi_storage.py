@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import xmlrpc.client
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -720,3 +721,28 @@ def test_a_stopping_server_lets_nobody_wait(tmp_path: Path) -> None:
         rig.host.gates["sr_scan"].set()
         holder.join(10)
     assert answers[0][:3] == ["OTHER_OPERATION_IN_PROGRESS", "SR", sr]
+
+
+class Together(threading.Event):
+    """A gate that opens when two wait at it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.barrier = threading.Barrier(2)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.barrier.wait(timeout)
+        return True
+
+
+def test_two_srs_make_disks_at_once(tmp_path: Path) -> None:
+    """The drivers of the memory host give each disk a location, and so a uuid, of its own."""
+    with serve(tmp_path) as rig, ThreadPoolExecutor(2) as pool:
+        srs = rig.sr(), rig.sr()
+        rig.host.gates["vdi_create"] = Together()
+        record = {"virtual_size": "512", "type": "user", "other_config": {}}
+        flags = {"sharable": False, "read_only": False}
+        records = [{**record, **flags, "SR": sr} for sr in srs]
+        calls = [pool.submit(rig.login().VDI.create, each) for each in records]
+        disks = [call.result() for call in calls]
+        assert len({rig.api.VDI.get_location(disk) for disk in disks}) == 2

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import base64
 import http.client
+import itertools
 import socket
 import threading
 import xmlrpc.client
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,7 @@ class MemoryHost:
     `capabilities` are those of each SR type; `faults` makes commands fail, with
     `once_after` only one of them, after so many that succeed; `replies` answer
     with anything at all; `gates` holds commands back until the event is set; `calls` are the
-    requests so far.
+    requests so far; `numbers` make locations, no two alike.
     """
 
     capabilities: dict[str, tuple[str, ...]]
@@ -116,6 +117,7 @@ class MemoryHost:
     attached_srs: set[str] = field(default_factory=set)
     devices: dict[str, Disk] = field(default_factory=dict)
     reached: threading.Event = field(default_factory=threading.Event)
+    numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def driver_types(self) -> list[str]:
         """The SR types that this host was given."""
@@ -435,7 +437,7 @@ class _Driver:
         self.disk.active = False
 
     def _add(self, disk: Disk, size: int) -> object:
-        location = f"{0xD15C:08x}-0000-4000-8000-{len(self._host.calls):012x}"
+        location = f"{0xD15C:08x}-0000-4000-8000-{next(self._host.numbers):012x}"
         self.disks[location] = disk
         disk.born = bytes(disk.content)
         self._introduce(location, size)
