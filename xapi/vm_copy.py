@@ -50,13 +50,17 @@ _VBD_STATE: Final[Mapping[str, Value]] = {
 }
 
 
-def copy_vm(db: Database, vm: str, name_label: str, /, **fields: Value) -> str:
-    """A VM record like another; `fields` differ. It has no devices yet."""
+def copy_vm(db: Database, vm: str, name_label: str, made_as: str = "", /, **fields: Value) -> str:
+    """A VM record like another; `fields` differ. It has no devices yet.
+
+    `made_as`: its reference, where the caller has got one from `Database.new_ref`.
+    """
     other_config: Mapping[str, str] = db.get("VM", vm, "other_config")
     return copy_object(
         db,
         "VM",
         vm,
+        made_as,
         **{
             **_OF_ITS_OWN,
             "name_label": name_label,
@@ -94,14 +98,14 @@ def replace_metrics(db: Database, source: str, vm: str) -> dict[str, Value]:
     return fields
 
 
-def copy_object(db: Database, cls: str, ref: str, /, **fields: Value) -> str:
+def copy_object(db: Database, cls: str, ref: str, made_as: str = "", /, **fields: Value) -> str:
     """A new object with all that another one has, except its uuid and `fields`."""
     copied = {
         field.name: db.get(cls, ref, field.name)
         for field in CLASSES[cls].fields
         if field.stored and field.name != "uuid"
     }
-    return db.create(cls, **{**copied, **fields})
+    return db.create_as(cls, made_as or db.new_ref(), **{**copied, **fields})
 
 
 def generation_id(db: Database) -> str:

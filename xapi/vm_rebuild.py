@@ -1,39 +1,51 @@
-"""A VM that was destroyed, made again from one of its snapshots, for VM.revert."""
+"""A VM that was destroyed, made again from one of its snapshots, for VM.revert.
+
+While its disks are worked on there is no more of it than a reference. Its record is written in
+the transaction that gives it the disks: neither a failure nor a crash leaves half a VM.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 
 from xapi import vm_copy, vm_metadata
-from xapi.message import Call
-from xapi.vm import remove_records
+from xapi.database import Database
+from xapi.datatypes import NULL
+from xapi.errors import other_operation
+from xapi.policy import Mark
 
 
-@contextmanager
-def living(call: Call, snapshot: str) -> Iterator[str]:
-    """The VM that the snapshot was taken of.
+def marks(db: Database, snapshot: str) -> Iterator[Mark]:
+    """What a revert marks first: the snapshot, while no other one brings the same VM back.
 
-    Where it is gone, a halted one without devices is made for the time of the block, with its
-    old uuid. It stays if the block has made it the one that the snapshot is of.
+    Raises:
+        XenAPIError: OTHER_OPERATION_IN_PROGRESS.
     """
-    db = call.xapi.db
     vm: str = db.get("VM", snapshot, "snapshot_of")
-    if db.exists("VM", vm):
-        yield vm
-        return
-    made = _rebuild(call, snapshot)
-    try:
-        yield made
-    finally:
-        with db.transaction():
-            if db.get("VM", snapshot, "snapshot_of") != made:
-                remove_records(call, made)
+    siblings = () if vm == NULL or db.exists("VM", vm) else db.find("VM", snapshot_of=vm)
+    for sibling in siblings:
+        running: Mapping[str, str] = db.get("VM", sibling, "current_operations")
+        for task, operation in running.items():
+            if operation == "revert":
+                raise other_operation("VM", sibling, operation, task)
+    yield Mark("VM", snapshot, "revert")
 
 
-def _rebuild(call: Call, snapshot: str) -> str:
-    db = call.xapi.db
-    with db.transaction():
-        name: str = db.get("VM", snapshot, "name_label")
-        uuid = vm_metadata.uuid(db, snapshot)
-        return vm_copy.copy_vm(db, snapshot, name, is_a_template=False, uuid=uuid)
+def reference(db: Database, snapshot: str) -> str:
+    """The VM that the snapshot was taken of; where it is gone, the one that will be made."""
+    with db.lock:
+        vm: str = db.get("VM", snapshot, "snapshot_of")
+        return vm if db.exists("VM", vm) else db.new_ref()
+
+
+def rebuild(db: Database, snapshot: str, vm: str) -> None:
+    """Make `vm`, halted and without devices, with the uuid that the lost one had.
+
+    Within the caller's transaction.
+
+    Raises:
+        XenAPIError: INVALID_VALUE, the snapshot's metadata cannot be read.
+    """
+    name: str = db.get("VM", snapshot, "name_label")
+    uuid = vm_metadata.uuid(db, snapshot)
+    vm_copy.copy_vm(db, snapshot, name, vm, is_a_template=False, uuid=uuid)

@@ -20,7 +20,6 @@ from xapi import messages, revert, task, vdi_steps, vm_power, vm_rebuild, vm_rev
 from xapi.datatypes import NULL, Ref
 from xapi.errors import XenAPIError
 from xapi.message import Call, Message, Param
-from xapi.policy import Mark
 from xapi.policy_vm import runs
 from xapi.vm_revert_disks import RevertedDisks
 from xapi.vm_revert_plan import Plan
@@ -43,11 +42,11 @@ def revert_vm(call: Call, snapshot: str) -> str:
             raised before anything has changed.
     """
     db, policy = call.xapi.db, call.xapi.policy
-    with policy.operation(call.task, call.method, Mark("VM", snapshot, "revert")):
-        with vm_rebuild.living(call, snapshot) as vm:
-            marks = partial(vm_revert_plan.marks, db, snapshot, vm)
-            with policy.operation_on(call.task, call.method, marks):
-                _carry_out(call, vm_revert_plan.make(db, snapshot, vm))
+    with policy.operation_on(call.task, call.method, partial(vm_rebuild.marks, db, snapshot)):
+        vm = vm_rebuild.reference(db, snapshot)
+        marks = partial(vm_revert_plan.marks, db, snapshot, vm)
+        with policy.operation_on(call.task, call.method, marks):
+            _carry_out(call, vm_revert_plan.make(db, snapshot, vm))
         _tell(call, snapshot, vm)
     return ""
 
@@ -98,7 +97,7 @@ def _as_revert_failure(call: Call, plan: Plan) -> Iterator[None]:
         if error.code in _PASSED_ON:
             raise
         _log.warning("VM.revert of %s failed: %s", plan.vm, error)
-        # The VM that the client knows: one that was made again goes, as the call fails.
+        # The VM that the client knows: one that was to be made again has never been there.
         vm: str = call.xapi.db.get("VM", plan.snapshot, "snapshot_of")
         raise XenAPIError("VM_REVERT_FAILED", (plan.snapshot, vm)) from error
 

@@ -29,6 +29,7 @@ class Source:
 class Plan:
     """`sources` name each disk once, however many VBDs have it.
 
+    `vm` may have been destroyed: then it is the reference of the one that will be made.
     `image` is the suspend VDI of a checkpoint; `own` are the VBDs that the VM has now;
     `fields` are what its record will say.
     """
@@ -60,7 +61,7 @@ def make(db: Database, snapshot: str, vm: str) -> Plan:
             vm,
             tuple(sources.values()),
             image=db.get("VM", snapshot, "suspend_VDI"),
-            own=frozenset(db.get("VM", vm, "VBDs")),
+            own=frozenset(db.find("VBD", VM=vm)),
             fields=vm_metadata.restored(db, snapshot),
         )
 
@@ -71,14 +72,17 @@ def marks(db: Database, snapshot: str, vm: str) -> Iterator[Mark]:
     The VM's own VBDs may be attached: it will be halted.
     """
     plan = make(db, snapshot, vm)
-    yield Mark("VM", vm, "reverting")
+    images = [plan.image]
+    if db.exists("VM", vm):
+        yield Mark("VM", vm, "reverting")
+        images.append(db.get("VM", vm, "suspend_VDI"))
     operations: dict[str, str] = {}
     for source in plan.sources:
         sr: str = db.get("VDI", source.snapshot, "SR")
         if source.native:
             operations[sr] = "vdi_revert"
         operations.setdefault(sr, "vdi_clone")
-    for image in (plan.image, db.get("VM", vm, "suspend_VDI")):
+    for image in images:
         if db.exists("VDI", image):
             operations.setdefault(db.get("VDI", image, "SR"), "vdi_clone")
     for sr, operation in operations.items():

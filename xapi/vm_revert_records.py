@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from xapi import revert, vm_copy, vm_disks
+from xapi import revert, vm_copy, vm_disks, vm_rebuild
 from xapi.database import Database
 from xapi.datatypes import NULL
 from xapi.vm_revert_disks import RevertedDisks
@@ -18,6 +18,8 @@ def commit(db: Database, plan: Plan, disks: RevertedDisks) -> Mapping[str, str]:
     """
     snapshot, vm = plan.snapshot, plan.vm
     with db.transaction():
+        if not db.exists("VM", vm):
+            vm_rebuild.rebuild(db, snapshot, vm)
         attached = {db.get("VBD", vbd, "VDI") for vbd in vm_disks.vbds(db, vm, disks=True)}
         replaced = _replace_disks(db, plan, disks)
         _put_vbds(db, snapshot, vm, disks.in_place)
