@@ -40,8 +40,8 @@ _OFFERED: Mapping[str, tuple[str, ...]] = {
 class Mark:
     """One operation on one object, as current_operations will show it.
 
-    `leaving_out`: VBDs of a VDI that may be attached, since the operation itself is going to
-    detach them first.
+    `leaving_out`: VBDs that may be attached, since the operation itself is going to detach
+    them first. They are those of one VM; a mark on one of these VBDs is a step of that VM's own.
     """
 
     cls: str
@@ -134,7 +134,8 @@ class Policy:
 
     def _check(self, mark: Mark) -> None:
         if mark.leaving_out:
-            policy_vdi.check(self._db, mark.ref, mark.operation, mark.leaving_out)
+            check = policy_vbd.check if mark.cls == "VBD" else policy_vdi.check
+            check(self._db, mark.ref, mark.operation, mark.leaving_out)
         else:
             _CHECKS[mark.cls](self._db, mark.ref, mark.operation)
 

@@ -67,6 +67,13 @@ _TOGETHER = (
 )
 #: Of these not two at a time: each puts the VM to sleep and wakes it up.
 _SINGLE = frozenset({"checkpoint"})
+#: What opens or closes a VM's disks: it waits for what goes on at the VM's VBDs, and that for it.
+MOVES_DISKS = frozenset(
+    words(
+        "start start_on resume resume_on clean_shutdown hard_shutdown shutdown clean_reboot "
+        "hard_reboot suspend checkpoint reverting power_state_reset destroy"
+    )
+)
 #: What may cut a clean way down short.
 _OVERTAKES = {
     "hard_shutdown": frozenset({"clean_shutdown", "clean_reboot", "shutdown"}),
@@ -125,6 +132,16 @@ def _check_other_operations(db: Database, vm: str, operation: str) -> None:
         together = any(pair <= group for group in _TOGETHER) and not pair <= _SINGLE
         if not together and running not in _OVERTAKES.get(operation, ()):
             raise other_operation("VM", vm, running, task)
+    if operation in MOVES_DISKS:
+        _check_vbds(db, vm)
+
+
+def _check_vbds(db: Database, vm: str) -> None:
+    vbds: tuple[str, ...] = db.get("VM", vm, "VBDs")
+    for vbd in vbds:
+        running: Mapping[str, str] = db.get("VBD", vbd, "current_operations")
+        for task, operation in running.items():
+            raise other_operation("VBD", vbd, operation, task)
 
 
 def _check_snapshot(db: Database, vm: str) -> None:

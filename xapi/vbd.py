@@ -6,7 +6,9 @@ that are plugged into it. What is simulated is the VM that would read them.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import PurePosixPath
 from typing import cast
 
@@ -18,6 +20,8 @@ from xapi.generated import construct
 from xapi.message import Call, Message, Param
 from xapi.policy import Mark
 from xapi.toolstack import Toolstack
+
+_log = logging.getLogger(__name__)
 
 #: The device numbers that there are.
 _USERDEVICES = tuple(str(number) for number in range(256))
@@ -95,18 +99,21 @@ def attach(call: Call, vbd: str) -> str:
     In dom0 the device goes by its name there, such as nbd0; in any other VM by the VM's own
     name for it, such as xvda, and runtime_properties tell where the host has it.
     """
-    db = call.xapi.db
-    path = ""
-    if not db.get("VBD", vbd, "empty"):
-        writable = db.get("VBD", vbd, "mode") == "RW"
-        path = call.xapi.datapath.open(call.task, db.get("VBD", vbd, "VDI"), vbd, writable=writable)
-    db.put(
-        "VBD",
-        vbd,
-        currently_attached=True,
-        device=_device(call.xapi, vbd, path),
-        runtime_properties={"device": path} if path else {},
-    )
+    db, path = call.xapi.db, ""
+    with ExitStack() as undo:
+        if not db.get("VBD", vbd, "empty"):
+            vdi: str = db.get("VBD", vbd, "VDI")
+            writable = db.get("VBD", vbd, "mode") == "RW"
+            path = call.xapi.datapath.open(call.task, vdi, vbd, writable=writable)
+            undo.callback(_close_quietly, call, vdi, vbd)
+        db.put(
+            "VBD",
+            vbd,
+            currently_attached=True,
+            device=_device(call.xapi, vbd, path),
+            runtime_properties={"device": path} if path else {},
+        )
+        undo.pop_all()
     return path
 
 
@@ -122,6 +129,14 @@ def release(call: Call, vbd: str) -> None:
     if not db.get("VBD", vbd, "empty"):
         call.xapi.datapath.close(call.task, db.get("VBD", vbd, "VDI"), vbd)
     db.put("VBD", vbd, runtime_properties={})
+
+
+def _close_quietly(call: Call, vdi: str, vbd: str) -> None:
+    """After a failure to say that the VDI is open, whose error is what the client shall see."""
+    try:
+        call.xapi.datapath.close(call.task, vdi, vbd)
+    except XenAPIError as error:
+        _log.warning("%s: closing VDI %s: %s", call.method, vdi, error)
 
 
 def device_name(userdevice: str) -> str:

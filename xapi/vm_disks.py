@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 
 from xapi import pbd, vbd, vdi_steps
@@ -27,18 +27,39 @@ def vbds(db: Database, vm: str, *, disks: bool) -> tuple[str, ...]:
     return tuple(sorted(chosen, key=lambda link: int(db.get("VBD", link, "userdevice"))))
 
 
-def marks(db: Database, vm: str) -> Iterator[Mark]:
-    """What a start marks: every VBD with something in it, so that nobody takes it away."""
-    all_of_them: tuple[str, ...] = db.get("VM", vm, "VBDs")
-    for link in all_of_them:
-        if not db.get("VBD", link, "empty"):
-            yield Mark("VBD", link, "attach")
+def to_open(db: Database, vm: str) -> tuple[str, ...]:
+    """The VBDs that a VM opens: all that it has, or those that it fell asleep with."""
+    with db.lock:
+        links: tuple[str, ...] = db.get("VM", vm, "VBDs")
+        if db.get("VM", vm, "power_state") != "Suspended":
+            return links
+        return tuple(link for link in links if db.get("VBD", link, "currently_attached"))
 
 
-def begin_epochs(call: Call, vm: str) -> None:
+def marks(db: Database, vm: str, operation: str, of_vbds: str) -> Iterator[Mark]:
+    """The VM and the VBDs that it opens or closes: nobody else gets at their VDIs meanwhile."""
+    yield Mark("VM", vm, operation)
+    links = to_open(db, vm)
+    for link in links:
+        yield Mark("VBD", link, of_vbds, frozenset(links))
+
+
+def marked(call: Call, vm: str) -> tuple[str, ...]:
+    """The VM's VBDs that the call has marked; one that was made since is none of them."""
+    db = call.xapi.db
+    with db.lock:
+        links: tuple[str, ...] = db.get("VM", vm, "VBDs")
+        return tuple(
+            link for link in links if call.task in db.get("VBD", link, "current_operations")
+        )
+
+
+def begin_epochs(call: Call, links: Iterable[str]) -> None:
     """The VM is about to start: its disks that are reset on boot get their first content back."""
     db = call.xapi.db
-    for link in vbds(db, vm, disks=True):
+    for link in links:
+        if db.get("VBD", link, "type") != "Disk":
+            continue
         disk: str = db.get("VBD", link, "VDI")
         sr, sr_uuid, location = vdi_steps.names(call.xapi, disk)
         resets = features(db, sr).get("VDI_RESET_ON_BOOT", 0) >= _EPOCHS
@@ -47,14 +68,13 @@ def begin_epochs(call: Call, vm: str) -> None:
                 call.xapi.storage.vdi_epoch_begin(call.task, sr_uuid, location)
 
 
-def attach_all(call: Call, vm: str) -> None:
-    """Open every disk and CD on the host; if one cannot be opened, none stays open.
+def attach_all(call: Call, links: Iterable[str]) -> None:
+    """Open disks and CDs of a VM on the host; if one cannot be opened, none stays open.
 
     Raises:
         XenAPIError: SR_HAS_NO_PBDS [sr], or what the driver has to say.
     """
-    db = call.xapi.db
-    links: tuple[str, ...] = db.get("VM", vm, "VBDs")
+    db, links = call.xapi.db, tuple(links)
     for link in links:
         if not db.get("VBD", link, "empty"):
             pbd.require_plugged(call.xapi, db.get("VDI", db.get("VBD", link, "VDI"), "SR"))

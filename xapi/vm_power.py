@@ -8,6 +8,8 @@ Halted ── start ──▶ Running ◀── unpause / pause ──▶ Paused
 from __future__ import annotations
 
 import logging
+from contextlib import AbstractContextManager
+from functools import partial
 
 from xapi import pbd, vdi, vdi_steps, vm_disks
 from xapi.database import Database
@@ -26,8 +28,7 @@ _IMAGE_SIZE = 4 << 20
 
 def start(call: Call, vm: str, start_paused: bool, _force: bool) -> str:
     """Open the VM's disks on the host and let it run, or wait with start_paused."""
-    marks = vm_disks.marks(call.xapi.db, vm)
-    with call.xapi.policy.operation(call.task, call.method, Mark("VM", vm, "start"), *marks):
+    with _marked(call, vm, "start", "attach"):
         _boot(call, vm, paused=start_paused)
     return ""
 
@@ -54,14 +55,14 @@ def unpause(call: Call, vm: str) -> str:
 
 def clean_shutdown(call: Call, vm: str) -> str:
     """Shut a running VM down; a simulated one always agrees."""
-    with call.xapi.policy.operation(call.task, call.method, Mark("VM", vm, "clean_shutdown")):
+    with _marked(call, vm, "clean_shutdown", "unplug"):
         halt(call, vm)
     return ""
 
 
 def hard_shutdown(call: Call, vm: str) -> str:
     """Take a VM's power away. What a suspended one or a checkpoint had in memory is lost."""
-    with call.xapi.policy.operation(call.task, call.method, Mark("VM", vm, "hard_shutdown")):
+    with _marked(call, vm, "hard_shutdown", "unplug"):
         image: str = call.xapi.db.get("VM", vm, "suspend_VDI")
         halt(call, vm)
         _drop_image(call, image)
@@ -86,7 +87,8 @@ def hard_reboot(call: Call, vm: str) -> str:
 
 
 def _reboot(call: Call, vm: str, operation: str) -> str:
-    with call.xapi.policy.operation(call.task, call.method, Mark("VM", vm, operation)):
+    # One mark from the halt to the boot: nobody else takes a disk in between.
+    with _marked(call, vm, operation, "attach"):
         halt(call, vm)
         _boot(call, vm, paused=False)
     return ""
@@ -101,7 +103,7 @@ def suspend(call: Call, vm: str) -> str:
 
 def resume(call: Call, vm: str, start_paused: bool, _force: bool) -> str:
     """Wake a suspended VM: its disks are opened, its suspend VDI is destroyed."""
-    with call.xapi.policy.operation(call.task, call.method, Mark("VM", vm, "resume")):
+    with _marked(call, vm, "resume", "attach"):
         wake_up(call, vm, paused=start_paused)
     return ""
 
@@ -114,10 +116,14 @@ def resume_on(call: Call, vm: str, host: str, start_paused: bool, force: bool) -
 
 def power_state_reset(call: Call, vm: str) -> str:
     """Say that a VM is halted, whatever it was: for a host that will not come back."""
-    mark = Mark("VM", vm, "power_state_reset")
-    with call.xapi.policy.operation(call.task, call.method, mark):
+    with _marked(call, vm, "power_state_reset", "unplug"):
         halt(call, vm)
     return ""
+
+
+def _marked(call: Call, vm: str, operation: str, of_vbds: str) -> AbstractContextManager[None]:
+    marks = partial(vm_disks.marks, call.xapi.db, vm, operation, of_vbds)
+    return call.xapi.policy.operation_on(call.task, call.method, marks)
 
 
 def fall_asleep(call: Call, vm: str) -> None:
@@ -136,7 +142,7 @@ def fall_asleep(call: Call, vm: str) -> None:
 def wake_up(call: Call, vm: str, *, paused: bool = False) -> None:
     """`resume`, for a caller that has marked the VM."""
     image: str = call.xapi.db.get("VM", vm, "suspend_VDI")
-    vm_disks.attach_all(call, vm)
+    vm_disks.attach_all(call, vm_disks.to_open(call.xapi.db, vm))
     _awake(call, vm, paused=paused)
     call.xapi.db.put("VM", vm, suspend_VDI=NULL)
     _drop_image(call, image)
@@ -157,8 +163,9 @@ def put_halted(db: Database, vm: str) -> None:
 
 
 def _boot(call: Call, vm: str, *, paused: bool) -> None:
-    vm_disks.begin_epochs(call, vm)
-    vm_disks.attach_all(call, vm)
+    links = vm_disks.marked(call, vm)
+    vm_disks.begin_epochs(call, links)
+    vm_disks.attach_all(call, links)
     _awake(call, vm, paused=paused)
 
 

@@ -1,0 +1,199 @@
+"""Who gets a disk that several want at the same moment: never two, if one of them writes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import XenAPI
+
+from xapi.testing import Rig, serve
+
+NULL = "OpaqueRef:NULL"
+BUSY = "OTHER_OPERATION_IN_PROGRESS"
+HALTING = ("clean_shutdown", "hard_shutdown", "clean_reboot", "hard_reboot", "power_state_reset")
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    """Nobody waits for others here: who would have to is refused."""
+    with serve(tmp_path, patience=0.05) as rig:
+        yield rig
+
+
+def failure(call: Any, *params: object) -> list[str]:
+    with pytest.raises(XenAPI.Failure) as error:
+        call(*params)
+    details: list[str] = error.value.details
+    return details
+
+
+@contextmanager
+def held(rig: Rig, command: str, call: Callable[[Any], object]) -> Iterator[list[list[str]]]:
+    """A call that is held inside the driver for the time of the block; then how it failed."""
+    gate = rig.host.gates[command] = threading.Event()
+    rig.host.reached.clear()
+    api, failures = rig.login(), list[list[str]]()
+
+    def run() -> None:
+        try:
+            call(api)
+        except XenAPI.Failure as error:
+            failures.append(error.details)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert rig.host.reached.wait(10)
+    try:
+        yield failures
+    finally:
+        gate.set()
+        thread.join(10)
+
+
+def running(rig: Rig, *vdis: str) -> str:
+    vm = rig.vm(*vdis)
+    rig.api.VM.set_suspend_SR(vm, rig.sr())
+    rig.api.VM.start(vm, False, False)
+    return vm
+
+
+def test_two_starts_at_the_same_moment(rig: Rig) -> None:
+    disk = rig.vdi(rig.sr())
+    one, two = rig.vm(disk), rig.vm(disk)
+    [first] = rig.api.VM.get_VBDs(one)
+    with held(rig, "vdi_attach", lambda api: api.VM.start(one, False, False)):
+        assert failure(rig.api.VM.start, two, False, False)[:4] == [BUSY, "VBD", first, "attach"]
+    assert failure(rig.api.VM.start, two, False, False) == ["VDI_IN_USE", disk, "attach"]
+
+
+def test_two_readers_at_the_same_moment(rig: Rig) -> None:
+    disk, own = rig.vdi(rig.sr()), rig.vdi(rig.sr())
+    rig.api.VDI.set_on_boot(own, "reset")
+    one, two = rig.vm(own), rig.vm()
+    for vm in (one, two):
+        rig.vbd(disk, "RO", VM=vm)
+    with held(rig, "vdi_epoch_begin", lambda api: api.VM.start(one, False, False)) as failures:
+        rig.api.VM.start(two, False, False)
+    assert failures == []
+
+
+def test_a_plug_beside_a_start(rig: Rig) -> None:
+    disk = rig.vdi(rig.sr())
+    vm, other = rig.vm(disk), running(rig)
+    added = rig.vbd(disk, "RO", VM=other)
+    with held(rig, "vdi_attach", lambda api: api.VM.start(vm, False, False)):
+        assert failure(rig.api.VBD.plug, added)[0] == BUSY
+    rig.api.VM.hard_shutdown(vm)
+    with held(rig, "vdi_attach", lambda api: api.VBD.plug(added)):
+        assert failure(rig.api.VM.start, vm, False, False)[:4] == [BUSY, "VBD", added, "plug"]
+
+
+def test_a_writer_beside_a_copy(rig: Rig) -> None:
+    disk = rig.vdi(rig.sr())
+    vm = rig.vm(disk)
+    with held(rig, "vdi_create", lambda api: api.VDI.copy(disk)):
+        assert failure(rig.api.VM.start, vm, False, False) == ["VDI_IN_USE", disk, "attach"]
+
+
+@pytest.mark.parametrize("way", ["resume", "checkpoint", "clean_reboot", "hard_reboot"])
+def test_a_disk_that_another_vm_has_stays_with_it(rig: Rig, way: str) -> None:
+    """One that was added to a running VM, but could not be plugged in."""
+    shared = rig.vdi(rig.sr())
+    vm = running(rig, rig.vdi(rig.sr()))
+    running(rig, shared)
+    added = rig.vbd(shared, VM=vm)
+    if way == "resume":
+        rig.api.VM.suspend(vm)
+        rig.api.VM.resume(vm, False, False)
+    elif way == "checkpoint":
+        rig.api.VM.checkpoint(vm, "check")
+    else:
+        # It could not boot with what it has: it is not halted for that.
+        assert failure(getattr(rig.api.VM, way), vm) == ["VDI_IN_USE", shared, "attach"]
+    assert rig.api.VM.get_power_state(vm) == "Running"
+    assert not rig.api.VBD.get_currently_attached(added)
+    assert len(rig.host.devices) == 2
+
+
+def test_a_suspended_vm_that_claims_a_disk_in_use(rig: Rig) -> None:
+    shared = rig.vdi(rig.sr())
+    vm = running(rig)
+    rig.api.VM.suspend(vm)
+    running(rig, shared)
+    rig.vbd(shared, VM=vm, currently_attached=True, device="xvda")
+    assert failure(rig.api.VM.resume, vm, False, False) == ["VDI_IN_USE", shared, "attach"]
+    assert rig.api.VM.get_power_state(vm) == "Suspended"
+
+
+@pytest.mark.parametrize("way", ["clean_reboot", "hard_reboot"])
+def test_nobody_takes_the_disk_of_a_vm_that_reboots(rig: Rig, way: str) -> None:
+    disk = rig.vdi(rig.sr())
+    vm, other = running(rig, disk), rig.vm(disk)
+    with held(rig, "vdi_attach", lambda api: getattr(api.VM, way)(vm)) as failures:
+        assert failure(rig.api.VM.start, other, False, False)[0] == BUSY
+    assert failures == []
+    assert rig.api.VM.get_power_state(vm) == "Running"
+
+
+def test_a_vbd_that_is_made_while_its_vm_starts(rig: Rig) -> None:
+    shared, own = rig.vdi(rig.sr()), rig.vdi(rig.sr())
+    rig.api.VDI.set_on_boot(own, "reset")
+    running(rig, shared)
+    vm = rig.vm(own)
+    with held(rig, "vdi_epoch_begin", lambda api: api.VM.start(vm, False, False)):
+        added = rig.vbd(shared, VM=vm)
+    assert rig.api.VM.get_power_state(vm) == "Running"
+    assert not rig.api.VBD.get_currently_attached(added)
+
+
+@pytest.mark.parametrize("operation", [*HALTING, "suspend", "checkpoint", "revert"])
+def test_what_closes_a_vms_disks_waits_for_a_plug(rig: Rig, operation: str) -> None:
+    vm = running(rig, rig.vdi(rig.sr()))
+    ref = rig.api.VM.snapshot(vm, "snap") if operation == "revert" else vm
+    params = ("check",) if operation == "checkpoint" else ()
+    added = rig.vbd(rig.vdi(rig.sr()), VM=vm)
+    with held(rig, "vdi_attach", lambda api: api.VBD.plug(added)) as failures:
+        details = failure(getattr(rig.api.VM, operation), ref, *params)
+        assert details[:4] == [BUSY, "VBD", added, "plug"]
+        assert operation not in rig.api.VM.get_allowed_operations(vm)
+    assert failures == []
+    getattr(rig.api.VM, operation)(ref, *params)
+    devices = {"Halted": 0, "Suspended": 0, "Running": 2}
+    assert len(rig.host.devices) == devices[rig.api.VM.get_power_state(vm)]
+
+
+def test_nothing_is_put_in_or_taken_out_while_a_vm_starts(rig: Rig) -> None:
+    iso, disk = rig.vdi(rig.sr()), rig.vdi(rig.sr())
+    vm = rig.vm(disk)
+    empty = rig.vbd(NULL, "RO", VM=vm, type="CD", empty=True)
+    full = rig.vbd(iso, "RO", VM=vm, type="CD")
+    with held(rig, "vdi_attach", lambda api: api.VM.start(vm, False, False)) as failures:
+        assert failure(rig.api.VBD.insert, empty, iso)[0] == BUSY
+        assert failure(rig.api.VBD.eject, full)[0] == BUSY
+        assert failure(rig.api.VBD.destroy, empty)[0] == BUSY
+    assert failures == []
+    assert len(rig.host.devices) == 2
+
+
+def test_nothing_is_unplugged_while_a_vm_falls_asleep(rig: Rig) -> None:
+    vm = running(rig, rig.vdi(rig.sr()), rig.vdi(rig.sr()))
+    disk = rig.api.VM.get_VBDs(vm)[1]
+    with held(rig, "vdi_deactivate", lambda api: api.VM.suspend(vm)) as failures:
+        assert failure(rig.api.VBD.unplug, disk)[:4] == [BUSY, "VM", vm, "suspend"]
+    assert failures == []
+    assert rig.host.devices == {}
+
+
+def test_a_vbd_that_vanishes_while_it_is_plugged_in(rig: Rig) -> None:
+    vm, disk = running(rig), rig.vdi(rig.sr())
+    added = rig.vbd(disk, VM=vm)
+    with held(rig, "vdi_attach", lambda api: api.VBD.plug(added)) as failures:
+        rig.server.xapi.db.destroy("VBD", added)
+    assert failures == [["HANDLE_INVALID", "VBD", added]]
+    assert rig.host.devices == {}
+    rig.api.VDI.destroy(disk)
