@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -28,8 +29,21 @@ _CHUNK = 1 << 16
 class _Request(HTTPRequest):
     """An application that says Connection: close means it: the rest of a body is not needed."""
 
+    def parse_request(self) -> None:
+        """See HTTPRequest."""
+        super().parse_request()
+        self.conn.is_talking = not self.ready
+
+    def respond(self) -> None:
+        """See HTTPRequest."""
+        try:
+            super().respond()
+        finally:
+            self.server.answering.pop(self.conn, None)
+
     def send_headers(self) -> None:
         """See HTTPRequest."""
+        self.server.answering[self.conn] = time.monotonic()
         if (b"Connection", b"close") in self.outheaders:
             self.close_connection = True
             self.conn.is_talking = getattr(self.rfile, "remaining", 1) > 0
@@ -65,7 +79,10 @@ class HttpServer(wsgi.Server):
     ConnectionClass = _Connection
     keep_alive_conn_limit = _KEPT_ALIVE
     expiration_interval = 0.1
-    #: Until connections that are read from are closed; calls under way end all the same.
+    #: Of a request's line and headers, in bytes.
+    max_request_header_size = 64 << 10
+    #: Until connections that are read from are closed, and those whose clients do not take their
+    #: answers; calls under way end all the same.
     shutdown_timeout = 1
 
     def __init__(self, bind: tuple[str, int] | str, application: WSGIApplication) -> None:
@@ -79,11 +96,30 @@ class HttpServer(wsgi.Server):
         self._application = application
         self._threads = _THREADS
         self._growing = threading.Lock()
+        #: Connections that are written to, and since when.
+        self.answering: dict[HTTPConnection, float] = {}
 
     def process_conn(self, conn: HTTPConnection) -> None:
         """See HTTPServer. A thread takes the connection, and waits there for a request."""
         super().process_conn(conn)
         self._make_room()
+
+    def stop(self) -> None:
+        """See HTTPServer. Calls may end for a while yet, but no answer takes longer than usual."""
+        stopped = threading.Event()
+        watch = threading.Thread(target=self._hang_up, args=(stopped,), name="hang up")
+        watch.start()
+        super().stop()
+        stopped.set()
+        watch.join()
+
+    def _hang_up(self, stopped: threading.Event) -> None:
+        while not stopped.wait(self.shutdown_timeout):
+            overdue = time.monotonic() - self.shutdown_timeout
+            for connection, since in tuple(self.answering.items()):
+                if since <= overdue:
+                    with suppress(OSError):
+                        connection.socket.shutdown(socket.SHUT_RDWR)
 
     def _serve_one(
         self, environ: WSGIEnvironment, start_response: StartResponse

@@ -132,6 +132,38 @@ def test_odd_lengths_are_refused(rig: Rig, length: str, sent: int) -> None:
         assert connection.getresponse().status in (400, 500)
 
 
+@pytest.mark.parametrize("head", [b"GET /", b"GET / HTTP/1.1\r\nX: "])
+def test_endless_headers_are_refused(rig: Rig, head: bytes) -> None:
+    """More than 64 KiB of them are not even listened to."""
+    url = urlsplit(rig.server.url)
+    with socket.create_connection((url.hostname, url.port), timeout=20) as client:
+        client.sendall(head + b"x" * (65 << 10))
+        assert client.recv(100).startswith(b"HTTP/1.1 4")
+
+
+def test_long_headers_are_taken(connection: http.client.HTTPConnection) -> None:
+    connection.request("POST", "/", LIST, {"Cookie": "x" * (60 << 10)})
+    assert connection.getresponse().status == 200
+
+
+def test_a_client_that_does_not_take_its_answer_does_not_keep_the_server(tmp_path: Path) -> None:
+    with serve(tmp_path) as rig:
+        vdi = rig.vdi(rig.sr(), virtual_size=str(1 << 30))
+        url = urlsplit(rig.server.url)
+        client = socket.create_connection((url.hostname, url.port))
+        query = f"session_id={rig.session()}&vdi={vdi}"
+        client.sendall(f"GET /export_raw_vdi?{query} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert client.recv(12) == b"HTTP/1.1 200"
+        rig.close()
+        stopping = threading.Thread(target=rig.server.stop, daemon=True)
+        stopping.start()
+        stopping.join(20)
+        ended = not stopping.is_alive()
+        client.close()
+        stopping.join()
+        assert ended
+
+
 def test_a_call_without_a_length_is_refused(rig: Rig) -> None:
     connection = http.client.HTTPConnection(urlsplit(rig.server.url).netloc, timeout=20)
     with closing(connection):
