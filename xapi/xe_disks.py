@@ -8,7 +8,7 @@ from typing import Any
 
 from xapi.datatypes import NULL
 from xapi.xe_args import Arguments, size
-from xapi.xe_client import Client, XeError
+from xapi.xe_client import ApiFailure, Client, XeError
 from xapi.xe_command import Command, printed
 from xapi.xe_lists import VIEWS, chosen, paragraphs, values
 from xapi.xe_output import minimal
@@ -175,7 +175,9 @@ def _eject_cd(client: Client, _args: Arguments, vm: str) -> str:
 def _uninstall(client: Client, args: Arguments, vm: str) -> str:
     """The VM with its disks and its memory image; what other VMs use stays."""
     record = client.call("VM.get_record", vm)
-    disks = [vbd["VDI"] for vbd in _vbds(client, vm, "Disk").values() if vbd["VDI"] != NULL]
+    # A dictionary, for its order: a VM may have several VBDs on one VDI.
+    disks = dict.fromkeys(vbd["VDI"] for vbd in _vbds(client, vm, "Disk").values())
+    disks.pop(NULL, None)
     vdis = [vdi for vdi in disks if set(client.call("VDI.get_VBDs", vdi)) <= set(record["VBDs"])]
     if record["suspend_VDI"] != NULL:
         vdis.append(record["suspend_VDI"])
@@ -185,8 +187,17 @@ def _uninstall(client: Client, args: Arguments, vm: str) -> str:
         client.call("VM.hard_shutdown", vm)
     client.call("VM.destroy", vm)
     for vdi in vdis:
-        client.call("VDI.destroy", vdi)
+        _destroy_disk(client, vdi)
     return ""
+
+
+def _destroy_disk(client: Client, vdi: str) -> None:
+    """Unless it is gone: the memory image goes with the shutdown."""
+    try:
+        client.call("VDI.destroy", vdi)
+    except ApiFailure as failure:
+        if failure.code != "HANDLE_INVALID":
+            raise
 
 
 def _called(client: Client, cls: str, ref: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from xapi.datamodel import CLASSES
 from xapi.xe_args import Arguments
-from xapi.xe_client import Client
+from xapi.xe_client import Client, XeError
 from xapi.xe_command import Command, Run
 from xapi.xe_output import Column, columns, minimal, record_lines
 from xapi.xe_select import Record, column, filters, records
@@ -66,9 +66,11 @@ def commands() -> Iterable[Command]:
 def _list(view: View) -> Run:
     def run(client: Client, args: Arguments) -> str:
         shown = chosen(view, args, "params")
+        if not shown:
+            raise XeError(f"Error: params= names no field of {view.cls}")
         found = records(client, view.cls, filters(args), view.where)
         if args.flag("minimal"):
-            return minimal(values(client, shown[0], found.values())) if shown else ""
+            return minimal(values(client, shown[0], found.values()))
         return paragraphs(client, shown, found.values())
 
     return run

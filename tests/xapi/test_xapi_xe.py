@@ -54,6 +54,14 @@ def vdi(run: Xe, sr: str) -> str:
     return uuid
 
 
+def test_a_list_without_columns(run: Xe, vdi: str) -> None:
+    for params in ("params=", "params=,"):
+        for more in ((), ("--minimal",)):
+            ended = run("vdi-list", f"uuid={vdi}", params, *more)
+            assert (ended.status, ended.stdout) == (1, "")
+            assert ended.stderr == "Error: params= names no field of VDI\n"
+
+
 # -- storage commands
 
 

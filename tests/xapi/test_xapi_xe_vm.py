@@ -208,6 +208,23 @@ def test_a_snapshot_without_a_disk(xe: Xe, vm: str) -> None:
     assert xe.ok("snapshot-list", "--minimal") == ""
 
 
+def test_uninstalling_a_suspended_vm(xe: Xe, vm: str) -> None:
+    """The memory image goes with the shutdown, and is not missed after that."""
+    xe.ok("vm-start", "vm=web")
+    xe.ok("vm-suspend", "vm=web")
+    assert len(xe.ok("vdi-list", "--minimal").split(",")) == 2
+    xe.ok("vm-uninstall", "vm=web", "--force")
+    assert xe.ok("vdi-list", "--minimal") == ""
+
+
+def test_uninstalling_a_vm_with_one_disk_twice(xe: Xe, vm: str) -> None:
+    other = ("vm-uuid=" + vm, "vdi-uuid=" + disk(xe, vm), "device=1", "mode=RO")
+    xe.ok("vbd-create", *other)
+    ended = xe("vm-uninstall", "vm=web", "--force")
+    assert (ended.status, ended.stderr) == (0, "")
+    assert xe.ok("vdi-list", "--minimal") == ""
+
+
 def test_uninstalling_asks_first(xe: Xe, vm: str, monkeypatch: pytest.MonkeyPatch) -> None:
     snapshot = xe.ok("vm-snapshot", "vm=web", "new-name-label=s")
     frozen = disk(xe, snapshot, "snapshot-disk-list")
