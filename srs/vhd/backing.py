@@ -10,6 +10,7 @@ from stat import S_ISBLK, S_ISREG
 from types import TracebackType
 
 from srs.vhd.errors import NoSpace, ReadOnly, StorageFailed, Truncated, VHDError
+from srs.vhd.format import SECTOR
 
 ZEROS = memoryview(bytes(64 << 10))
 _IOV_MAX = 1024
@@ -242,7 +243,10 @@ class Backing:
         Otherwise the medium idles while a long sequential write fills the page cache, and the
         sync at its end waits for all of it. Linux does so on this advice for pages that are
         dirty, and keeps them until they are written. It is advice: nobody hears of a refusal.
+        A single sector, as the footer of a growing file, neither makes a row nor ends one.
         """
+        if end - start <= SECTOR:
+            return
         if not 0 <= start - self._written <= _SMALL_GAP:
             self._behind = start
         self._written = end

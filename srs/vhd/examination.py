@@ -13,7 +13,7 @@ from srs.vhd import locator, validity
 from srs.vhd.backing import Backing
 from srs.vhd.batmap import covered_bytes
 from srs.vhd.errors import InvalidImage, ParentMissing, VHDError
-from srs.vhd.footers import FoundFooter, find_footer, read_primary
+from srs.vhd.footers import FoundFooter, find_footer, is_flat, read_primary
 from srs.vhd.format import FIXED, SECTOR, Footer, pad
 from srs.vhd.header import HEADER_LENGTH, LOCATORS_AT, Locator, bat_length
 from srs.vhd.image import Image
@@ -87,9 +87,11 @@ class Examination:
             return None
         primary, at = read_primary(backing, size)
         fault = validity.footer_fault(primary, clock)
-        if not fault and Footer.unpack(primary, backing.path).disk_type == FIXED:
-            yield from self._fixed_disk(primary, at)
-            return None
+        if not fault and (footer := Footer.unpack(primary, backing.path)).disk_type == FIXED:
+            if is_flat(backing, footer, at):
+                yield from self._fixed_disk(footer.size, at)
+                return None
+            fault = "invalid type"
         backup = backing.read(0, SECTOR)
         backup_fault = validity.footer_fault(backup, clock)
         differ = not validity.same_footer(primary, backup)
@@ -106,10 +108,9 @@ class Examination:
         self._end = at
         return FoundFooter(Footer.unpack(primary, backing.path), at)
 
-    def _fixed_disk(self, raw: bytes, at: int) -> Iterator[Finding]:
-        """The rule for a fixed disk whose footer ``raw`` lies at byte ``at``."""
+    def _fixed_disk(self, size: int, at: int) -> Iterator[Finding]:
+        """The rule for a fixed disk of ``size`` bytes whose footer lies at byte ``at``."""
         self.fixed = True
-        size = Footer.unpack(raw, self._backing.path).size
         if size > at:
             yield Finding(f"data of {size} bytes clobber the footer at byte {at}")
 

@@ -8,8 +8,10 @@ was when the power went, has data where the primary was: then the backup speaks 
 from dataclasses import dataclass, replace
 
 from srs.vhd.backing import Backing
-from srs.vhd.errors import BadFooter
+from srs.vhd.errors import BadFooter, Poisoned
 from srs.vhd.format import FIXED, SECTOR, Footer
+
+_PAGE = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,8 @@ def find_footer(backing: Backing, *, poisoned: bool = False) -> FoundFooter:
 
     A valid primary wins over a backup that differs from it (a writer changes the primary first),
     unless the two name different disks: then the primary is a leftover of whoever had these
-    extents before, or guest data at the end of a file that lost its own footer in a crash.
+    extents before, or guest data at the end of a file that lost its own footer in a crash. So is
+    one that calls a sparse disk fixed, see :func:`is_flat`.
 
     Raises:
         BadFooter: no copy is whole; the reason is that of the primary.
@@ -34,18 +37,35 @@ def find_footer(backing: Backing, *, poisoned: bool = False) -> FoundFooter:
     raw, at = read_primary(backing, backing.size())
     try:
         primary = Footer.unpack(raw, backing.path, poisoned=poisoned)
-    except BadFooter:
+    except (BadFooter, Poisoned) as error:
         backup = read_backup(backing, poisoned=poisoned)
-        if backup is None:
+        own = isinstance(error, Poisoned) and backup and error.unique_id == backup.unique_id
+        if backup is None or own:
             raise
         return FoundFooter(backup, None)
-    if primary.disk_type != FIXED:
-        backup = read_backup(backing, poisoned=poisoned)
-        if backup and backup.unique_id != primary.unique_id:
-            return FoundFooter(backup, None)
-        if backup and Footer.old_tap(primary.creator, primary.creator_version):
-            primary = replace(primary, hidden=backup.hidden)
+    if is_flat(backing, primary, at):
+        return FoundFooter(primary, at)
+    backup = read_backup(backing, poisoned=poisoned)
+    if backup and (primary.disk_type == FIXED or backup.unique_id != primary.unique_id):
+        return FoundFooter(backup, None)
+    if backup and Footer.old_tap(primary.creator, primary.creator_version):
+        primary = replace(primary, hidden=backup.hidden)
     return FoundFooter(primary, at)
+
+
+def is_flat(backing: Backing, primary: Footer, at: int) -> bool:
+    """True if the footer ``primary``, found at byte ``at``, makes the disk a fixed one.
+
+    What stands at byte 0 of a fixed disk is up to its guest, so it counts for nothing where the
+    last sector is the host's: on a device, and in a file that ends as fixed disks do. The last
+    sector of a file that a cut or another writer left may be a guest's, but a backup at byte 0
+    is the host's then. Such files end with a block or a page, on 4 KiB, and fixed disks do not:
+    their data do, and the footer comes behind.
+    """
+    if primary.disk_type != FIXED:
+        return False
+    belongs = backing.is_block or (primary.size == at and (at + SECTOR) % _PAGE != 0)
+    return belongs or read_backup(backing, poisoned=True) is None
 
 
 def read_primary(backing: Backing, size: int) -> tuple[bytes, int]:

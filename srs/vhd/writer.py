@@ -3,22 +3,25 @@
 What reaches the file when:
 
 1. A write puts data where no reader looks yet (a new block after the end, sectors whose bit is
-   clear) or in place (sectors already held). Table and bitmaps change in memory only.
-2. A flush writes the bitmaps of new blocks with the gap before them zeroed, on a regular file
-   also the primary footer behind them, and syncs. Still nothing points at any of it.
+   clear) or in place (sectors already held). Table and bitmaps change in memory only. A regular
+   file gets its primary footer behind the new block first, so that what a guest writes is never
+   last in the file, where it could pass for a footer.
+2. A flush writes the bitmaps of new blocks with the gap before them zeroed, where on a regular
+   file the footer was, and syncs. Still nothing points at any of it.
 3. It writes the table sectors of the new blocks and the grown bitmaps of old blocks, and syncs:
    the commit point. An entry or a bitmap lies within one sector, so each is old or new, and all
    they lead to became durable in step 2.
 4. Closing stores the batmap, which only spares readers work; a torn one is ignored.
 
 So after a cut each sector has its old or its new content, and after a flush the new. A flush of
-writes in place needs one sync only. Between the first append to a regular file and the next
-flush there is no primary footer; readers use the backup. Blocks are only ever appended, and the
-stale bytes of a device are harmless: a new block gets a whole bitmap, and its clear bits lead to
-the parent.
+writes in place needs one sync only. A cut after an append to a regular file may leave it without
+a primary footer; the backup speaks then. Blocks are only ever appended, and the stale bytes of a
+device are harmless: a new block gets a whole bitmap, and its clear bits lead to the parent.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import cached_property
 
 from srs.vhd import bitmap
 from srs.vhd.backing import Backing, Buffer, zeros
@@ -78,21 +81,23 @@ class ImageWriter(Image):
         if self._failed:
             raise self._failed
         sector = self._table[block]
-        fresh = sector == UNUSED
-        if fresh:
-            sector, held = self._next_sector(), 0
+        if sector == UNUSED:
+            held = 0
+            self._append(block, pieces)
         else:
             held = self._bitmap(block)
-        for first, data in pieces:
-            self.backing.write((sector + 1 + first) * SECTOR, *data)
+            self._put(sector, pieces)
         self._unsynced = True
-        if fresh:
-            self._append(block, sector)
         merged = held | sectors
         if merged != held:
             self._grown[block] = merged
             if len(self._grown) >= _UNFLUSHED_LIMIT:
                 self.flush()
+
+    def _put(self, sector: int, pieces: Sequence[tuple[int, Sequence[Buffer]]]) -> None:
+        """Write the data of a block whose bitmap lies at ``sector``."""
+        for first, data in pieces:
+            self.backing.write((sector + 1 + first) * SECTOR, *data)
 
     def _bitmap(self, block: int) -> int:
         bits = self._grown.get(block)
@@ -110,16 +115,33 @@ class ImageWriter(Image):
                 raise NoSpace(self.path, end, available)
         return sector
 
-    def _append(self, block: int, sector: int) -> None:
-        """Record in memory that ``block`` lives at ``sector``, behind all other blocks."""
+    def _append(self, block: int, pieces: Sequence[tuple[int, Sequence[Buffer]]]) -> None:
+        """Write a new block behind all others, and record in memory that it lives there."""
+        sector = self._next_sector()
         if self.batmap is not None and block in self.batmap:
             # A damaged disk: the map calls a block full that was not there. Left alone, it
             # would make readers believe the sectors of the new block that nobody wrote.
             self.batmap.discard(block)
             self.batmap.store()
+        try:
+            if not self.backing.is_block:
+                self._write_primary((sector + STRIDE_SECTORS) * SECTOR)
+            self._put(sector, pieces)
+        except VHDError:
+            self._give_back()
+            raise
         self._appended[block] = (self.end_sector, sector)
         self._table.pending[block] = sector
         self.end_sector = sector + STRIDE_SECTORS
+
+    def _give_back(self) -> None:
+        """After an append that failed let a regular file end where it did, with its footer."""
+        if not self.backing.is_block:
+            self.primary_at = None
+            at = self.end_sector * SECTOR
+            with suppress(VHDError):  # Then closing tries again, as for a footer that was lost.
+                self.backing.truncate(at + SECTOR)
+                self._write_primary(at)
 
     def flush(self) -> None:
         """Make everything written so far durable, in the order described above.
@@ -153,13 +175,17 @@ class ImageWriter(Image):
         for block, (gap, sector) in self._appended.items():
             empty = zeros((sector - gap) * SECTOR)
             self.backing.write(gap * SECTOR, *empty, bitmap.to_bytes(self._grown[block]))
-        if self._appended and not self.backing.is_block:
-            self._write_primary()
 
-    def _write_primary(self) -> None:
-        at = self.backing.size() - SECTOR if self.backing.is_block else self.end_sector * SECTOR
-        write_primary(self.backing, self.footer.pack(), at)
+    def _write_primary(self, at: int) -> None:
+        if self.primary_at is None or at < self.primary_at:
+            write_primary(self.backing, self._packed, at)
+        else:  # The file grows: nothing is to be cut off.
+            self.backing.write(at, self._packed)
         self.primary_at = at
+
+    @cached_property
+    def _packed(self) -> bytes:
+        return self.footer.pack()
 
     def _write_grown_bitmaps(self) -> None:
         for block, bits in self._grown.items():
@@ -189,7 +215,9 @@ class ImageWriter(Image):
         if self.batmap is not None and stale_map:
             self.batmap.store()
         if self.primary_at is None:
-            self._write_primary()
+            device = self.backing.is_block
+            at = self.backing.size() - SECTOR if device else self.end_sector * SECTOR
+            self._write_primary(at)
         elif not stale_map:
             return
         self.backing.sync()

@@ -409,7 +409,8 @@ def test_flush_can_be_tried_again(disk: Path) -> None:
     """The bitmap of the new block did not fit any more; after making room it does."""
     with vhd.open_chain(disk, writable=True) as chain:
         chain.write(2 * MIB, b"n" * 512)
-        with file_limit(disk.stat().st_size - 1024), pytest.raises(vhd.StorageFailed):
+        bitmap_at = disk.stat().st_size - 512 - 2 * MIB - 512
+        with file_limit(bitmap_at), pytest.raises(vhd.StorageFailed):
             chain.flush()
         chain.flush()
         with vhd.open_chain(disk) as reader:
