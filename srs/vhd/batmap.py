@@ -94,6 +94,12 @@ class Batmap:
             self._bits[block >> 3] &= ~(0x80 >> (block & 7))
             self._changed = True
 
+    def cut(self, blocks: int) -> None:
+        """Clear the bits of all but the first ``blocks`` blocks."""
+        kept = self.first(blocks).ljust(self._covered, b"\0")
+        self._changed |= kept != self._bits
+        self._bits = kept
+
     def store(self) -> None:
         """Write header and map; a cut in between leaves a map that is ignored.
 

@@ -16,10 +16,14 @@ _PAGE = 4096
 
 @dataclass(frozen=True, slots=True)
 class FoundFooter:
-    """A disk's footer, and the byte where its primary copy lies (None if that copy is lost)."""
+    """A disk's footer, and the byte where its primary copy lies (None if that copy is lost).
+
+    ``stale_backup``: the backup of a sparse disk is not the same, see :func:`renew_backup`.
+    """
 
     footer: Footer
     primary_at: int | None
+    stale_backup: bool = False
 
 
 def find_footer(backing: Backing, *, poisoned: bool = False) -> FoundFooter:
@@ -50,7 +54,7 @@ def find_footer(backing: Backing, *, poisoned: bool = False) -> FoundFooter:
         return FoundFooter(backup, None)
     if backup and Footer.old_tap(primary.creator, primary.creator_version):
         primary = replace(primary, hidden=backup.hidden)
-    return FoundFooter(primary, at)
+    return FoundFooter(primary, at, stale_backup=backup != primary)
 
 
 def is_flat(backing: Backing, primary: Footer, at: int) -> bool:
@@ -100,8 +104,23 @@ def write_footers(backing: Backing, footer: Footer, primary_at: int) -> None:
         backing.sync()
 
 
+def renew_backup(backing: Backing, found: FoundFooter) -> None:
+    """Make a backup durable that a cut left behind the primary.
+
+    To be called before the primary is overwritten or moved: should that be cut, the backup speaks
+    for the disk, and an old one would take back its size, and with it data.
+    """
+    if found.stale_backup:
+        backing.write(0, found.footer.pack())
+        backing.sync()
+
+
 def write_primary(backing: Backing, raw: bytes, at: int) -> None:
-    """Put the packed footer at byte ``at``, which becomes the last sector of a regular file."""
+    """Put the packed footer at byte ``at``, which becomes the last sector of a regular file.
+
+    What is behind is cut off when the footer is durable: what was there may be an older one.
+    """
     backing.write(at, raw)
     if not backing.is_block and backing.size() != at + SECTOR:
+        backing.sync()
         backing.truncate(at + SECTOR)

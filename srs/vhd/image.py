@@ -169,6 +169,14 @@ class Image:
             return 0
         return wanted & self._bitmap(block)
 
+    def clear_slots(self, size: int) -> None:
+        """Make ready for ``size`` bytes: no slot behind those in use brings back an old block."""
+        if self.batmap is not None:
+            self.batmap.cut(blocks_of(self.size))
+            if self.batmap.needs_store:
+                self.batmap.store()
+        self._table.clear_behind(blocks_of(size))
+
     def sector_of(self, block: int) -> int | None:
         """The sector of the block's bitmap in the file, None if the block is not here."""
         sector = self._table[block]

@@ -11,7 +11,13 @@ from errno import EINVAL, ENAMETOOLONG
 from srs.vhd.backing import AnyPath, Backing
 from srs.vhd.chain import refuse_loop
 from srs.vhd.errors import NoSpace, NotDifferencing, ParentPathRefused, SizeRefused
-from srs.vhd.footers import FoundFooter, find_footer, write_footers, write_primary
+from srs.vhd.footers import (
+    FoundFooter,
+    find_footer,
+    renew_backup,
+    write_footers,
+    write_primary,
+)
 from srs.vhd.format import FIXED, SECTOR, UNUSED, Footer
 from srs.vhd.header import Header
 from srs.vhd.image import Image
@@ -59,6 +65,7 @@ def set_physical_size(path: AnyPath, size: int) -> None:
         limit = backing.size() if backing.is_block else UNUSED * SECTOR
         if size % SECTOR or not needed <= size <= limit:
             raise SizeRefused(path, size, needed, limit)
+        renew_backup(backing, found)
         # The commit point. A cut before it leaves the backup footer to speak for the disk.
         write_primary(backing, found.footer.pack(), size - SECTOR)
         backing.sync()

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from srs.vhd.backing import AnyPath, Backing, zeros
 from srs.vhd.batmap import map_checksum
-from srs.vhd.footers import find_footer, write_footers
+from srs.vhd.footers import find_footer, renew_backup, write_footers
 from srs.vhd.format import SECTOR
 from srs.vhd.header import map_sectors
 from srs.vhd.image import Image
@@ -28,6 +28,7 @@ def drop_data(path: AnyPath) -> None:
         at = found.primary_at
         if at is None or not backing.is_block:
             at = backing.size() - SECTOR if backing.is_block else image.first_sector * SECTOR
+        renew_backup(backing, found)
         _clear_batmap(backing, image)
         _clear_table(backing, image)
         write_footers(backing, found.footer, at)

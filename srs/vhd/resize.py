@@ -71,6 +71,7 @@ def resize(path: AnyPath, size: int, *, journal: AnyPath | None = None) -> None:
         size = round_to_block(size)
         limit = min(image.header.slots * BLOCK, MAX_SIZE)
         if image.size <= size <= limit:
+            image.clear_slots(size)
             if image.batmap is not None:
                 image.batmap.extend(size)
             replace_footer(backing, found, found.footer.resized(size))

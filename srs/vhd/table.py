@@ -116,6 +116,17 @@ class BlockTable:
             highest = max(highest, sector)
         return highest + STRIDE_SECTORS
 
+    def clear_behind(self, blocks: int) -> None:
+        """Make all slots behind those in use unused, up to ``blocks`` of them; durable on return.
+
+        An entry there led nowhere so far, and blocks written since may lie where it leads.
+        """
+        at, length = self._offset + self._blocks * 4, (blocks - self._blocks) * 4
+        unused = b"\xff" * length
+        if self._backing.read(at, length) != unused:
+            self._backing.write(at, unused)
+            self._backing.sync()
+
     def store(self) -> None:
         """Write the sectors of the table that hold pending entries; durable after a sync.
 

@@ -15,8 +15,9 @@ What reaches the file when:
 
 So after a cut each sector has its old or its new content, and after a flush the new. A flush of
 writes in place needs one sync only. A cut after an append to a regular file may leave it without
-a primary footer; the backup speaks then. Blocks are only ever appended, and the stale bytes of a
-device are harmless: a new block gets a whole bitmap, and its clear bits lead to the parent.
+a primary footer; the backup speaks then, and is renewed before the first append if a cut left it
+old. Blocks are only ever appended, and the stale bytes of a device are harmless: a new block gets
+a whole bitmap, and its clear bits lead to the parent.
 """
 
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ from functools import cached_property
 from srs.vhd import bitmap
 from srs.vhd.backing import Backing, Buffer, zeros
 from srs.vhd.errors import NoSpace, VHDError
-from srs.vhd.footers import FoundFooter, write_primary
+from srs.vhd.footers import FoundFooter, renew_backup, write_primary
 from srs.vhd.format import SECTOR, STRIDE_SECTORS, UNUSED, align_block
 from srs.vhd.image import Image
 
@@ -44,6 +45,7 @@ class ImageWriter(Image):
     def __init__(self, backing: Backing, found: FoundFooter) -> None:
         """As for :class:`Image`; ``backing`` is writable."""
         super().__init__(backing, found)
+        self._stale = found if found.stale_backup else None
         self._grown: dict[int, int] = {}
         self._appended: dict[int, tuple[int, int]] = {}
         self._unsynced = False
@@ -118,6 +120,9 @@ class ImageWriter(Image):
     def _append(self, block: int, pieces: Sequence[tuple[int, Sequence[Buffer]]]) -> None:
         """Write a new block behind all others, and record in memory that it lives there."""
         sector = self._next_sector()
+        if self._stale:
+            renew_backup(self.backing, self._stale)
+            self._stale = None
         if self.batmap is not None and block in self.batmap:
             # A damaged disk: the map calls a block full that was not there. Left alone, it
             # would make readers believe the sectors of the new block that nobody wrote.

@@ -13,6 +13,7 @@ from test_vhd_bad import file_limit
 
 from srs import vhd
 from srs.vhd.format import DYNAMIC, FIXED, NOWHERE, Footer
+from srs.vhd.reset import drop_data
 
 MIB = 1 << 20
 SIZE = 4 * MIB
@@ -53,10 +54,10 @@ def kind_of(path: Path) -> tuple[int, int, int]:
     return info.disk_type, info.size, info.hidden
 
 
-def every_cut(tape: Tape) -> Iterator[None]:
-    """Cut behind each event, four times."""
+def every_cut(tape: Tape, first: int = 0) -> Iterator[None]:
+    """Cut behind each event from ``first`` on, four times."""
     chance = random.Random(0)
-    for at in range(len(tape) + 1):
+    for at in range(first, len(tape) + 1):
         for _ in range(4):
             tape.cut(at, chance)
             yield
@@ -132,12 +133,86 @@ def test_cut_under_a_guest_that_writes_footers(disk: Path) -> None:
         assert kind_of(disk) == (DYNAMIC, SIZE, 0)
 
 
-# -- appends that fail
+# -- two cuts
+
+
+def grow(path: Path) -> None:
+    vhd.resize(path, 2 * SIZE)
+
+
+def hide(path: Path) -> None:
+    vhd.set_hidden(path, True)
 
 
 def append(path: Path) -> None:
     with vhd.open_chain(path, writable=True) as chain:
         chain.write(0, b"a" * BLOCK)
+
+
+def give_room_back(path: Path) -> None:
+    vhd.set_physical_size(path, end_of_block(1) + 512)
+
+
+@pytest.mark.parametrize("change", [grow, hide])
+@pytest.mark.parametrize("later", [append, drop_data, grow, hide, give_room_back])
+def test_what_one_cut_left_the_next_does_not_take_back(
+    disk: Path, change: Callable[[Path], None], later: Callable[[Path], None]
+) -> None:
+    """The first falls between the two footers, so that only the one at the end is new."""
+    with vhd.open_chain(disk, writable=True) as chain:
+        chain.write(BLOCK, b"b" * 512)
+    vhd.set_physical_size(disk, end_of_block(1) + 1024)
+    backup = disk.read_bytes()[:512]
+    change(disk)
+    put(disk, 0, backup)
+    before = kind_of(disk)
+    assert before != (DYNAMIC, SIZE, 0)
+    with taping(disk) as tape:
+        later(disk)
+    allowed = {before, kind_of(disk)}
+    for _ in every_cut(tape):
+        assert kind_of(disk) in allowed
+
+
+def test_flushed_data_behind_the_old_end_survive(disk: Path) -> None:
+    backup = disk.read_bytes()[:512]
+    grow(disk)
+    put(disk, 0, backup)
+    with taping(disk) as tape, vhd.open_chain(disk, writable=True) as chain:
+        chain.write(6 * MIB, b"paid" * 128)
+        chain.flush()
+        paid = len(tape)
+        chain.write(0, b"z" * BLOCK)
+    for _ in every_cut(tape, paid):
+        with vhd.open_chain(disk) as chain:
+            assert chain.read(6 * MIB, 512) == b"paid" * 128
+
+
+def test_lost_backup_is_written_before_the_footer_moves(disk: Path) -> None:
+    backup = disk.read_bytes()[:512]
+    put(disk, 0, bytes(512))
+    with taping(disk) as tape:
+        append(disk)
+    for _ in every_cut(tape):
+        assert kind_of(disk) == (DYNAMIC, SIZE, 0)
+    assert disk.read_bytes()[:512] == backup
+
+
+def test_entries_behind_the_end_do_not_come_back(disk: Path) -> None:
+    """An old backup that was told to decide left them, and blocks now lie where they lead."""
+    backup = disk.read_bytes()[:512]
+    grow(disk)
+    with vhd.open_chain(disk, writable=True) as chain:
+        chain.write(6 * MIB, b"o" * BLOCK)
+    put(disk, 0, backup)
+    vhd.repair(disk, backup=True)
+    append(disk)
+    grow(disk)
+    assert content(disk) == b"a" * BLOCK + bytes(2 * SIZE - BLOCK)
+    assert vhd.check(disk).valid
+
+
+# -- appends that fail
 
 
 @pytest.mark.parametrize("room", [0, 512, 3 * 512, 4096, MIB])
