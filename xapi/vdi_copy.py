@@ -13,9 +13,10 @@ from functools import partial
 
 from xapi import pbd, task, vbd, vdi_steps
 from xapi.backend import BackendUnavailable, HostError
+from xapi.database import Database
 from xapi.datatypes import NULL, Ref, Value
 from xapi.disk_stream import Device, export_raw
-from xapi.errors import XenAPIError, internal_error
+from xapi.errors import XenAPIError, internal_error, other_operation, vdi_in_use
 from xapi.message import Call, Message, Param
 from xapi.policy import Mark
 from xapi.storage import Unimplemented, as_xenapi_errors
@@ -47,7 +48,8 @@ def copy(call: Call, vdi: str, sr: str, _base_vdi: str, into_vdi: str) -> str:
     too, so the promise is not needed.
     """
     db, policy = call.xapi.db, call.xapi.policy
-    with policy.operation(call.task, call.method, Mark("VDI", vdi, "copy")):
+    marks = partial(_marks, db, vdi, into_vdi)
+    with policy.operation_on(call.task, call.method, marks):
         pbd.require_plugged(call.xapi, db.get("VDI", vdi, "SR"))
         if into_vdi != NULL:
             _check_destination(call, vdi, into_vdi)
@@ -110,6 +112,19 @@ def _fill(call: Call, vdi: str, fresh: str) -> None:
 def _fields_of_copy(call: Call, vdi: str) -> dict[str, Value]:
     size: int = call.xapi.db.get("VDI", vdi, "virtual_size")
     return {**vdi_steps.inherited(call.xapi.db, vdi), "virtual_size": size}
+
+
+def _marks(db: Database, source: str, destination: str) -> Iterator[Mark]:
+    """The source can be read meanwhile; a destination is nobody else's."""
+    yield Mark("VDI", source, "copy")
+    if destination != NULL:
+        for vbd in db.get("VDI", destination, "VBDs"):
+            if db.get("VBD", vbd, "currently_attached") or db.get("VBD", vbd, "reserved"):
+                raise vdi_in_use(destination, "copy")
+        running: Mapping[str, str] = db.get("VDI", destination, "current_operations")
+        for other, operation in running.items():
+            raise other_operation("VDI", destination, operation, other)
+        yield Mark("VDI", destination, "blocked")
 
 
 def _check_destination(call: Call, source: str, destination: str) -> None:

@@ -197,3 +197,41 @@ def test_a_vbd_that_vanishes_while_it_is_plugged_in(rig: Rig) -> None:
     assert failures == [["HANDLE_INVALID", "VBD", added]]
     assert rig.host.devices == {}
     rig.api.VDI.destroy(disk)
+
+
+# -- copies into a disk that there is
+
+
+def test_a_copy_into_a_disk_in_use(rig: Rig) -> None:
+    sr = rig.sr()
+    source, disk = rig.vdi(sr, b"other"), rig.vdi(sr, b"mine.")
+    running(rig, disk)
+    assert failure(rig.api.VDI.copy, source, NULL, NULL, disk) == ["VDI_IN_USE", disk, "copy"]
+    assert rig.read(disk) == b"mine."
+
+
+def test_a_copy_into_a_disk_with_something_else_going_on(rig: Rig) -> None:
+    sr = rig.sr()
+    source, disk = rig.vdi(sr, b"other"), rig.vdi(sr, b"mine.")
+    snapshot = rig.api.VDI.snapshot(disk)
+    with held(rig, "vdi_revert", lambda api: api.VDI.revert(snapshot)):
+        details = failure(rig.api.VDI.copy, source, NULL, NULL, disk)
+        assert details[:4] == [BUSY, "VDI", disk, "revert_from"]
+    with held(rig, "vdi_create", lambda api: api.VDI.copy(disk)):
+        details = failure(rig.api.VDI.copy, source, NULL, NULL, disk)
+        assert details[:4] == [BUSY, "VDI", disk, "copy"]
+    assert rig.read(disk) == b"mine."
+
+
+def test_nobody_touches_a_disk_that_is_copied_into(rig: Rig) -> None:
+    sr = rig.sr()
+    source, disk = rig.vdi(sr, b"other"), rig.vdi(sr, b"mine.")
+    vm = rig.vm(disk)
+    with held(rig, "vdi_attach", lambda api: api.VDI.copy(source, NULL, NULL, disk)) as failures:
+        for call in (rig.api.VDI.clone, rig.api.VDI.snapshot, rig.api.VDI.destroy):
+            assert failure(call, disk)[0] in (BUSY, "VDI_IN_USE")
+        details = failure(rig.api.VM.start, vm, False, False)
+        assert details[:4] == [BUSY, "VDI", disk, "blocked"]
+    assert failures == []
+    assert rig.read(disk) == b"other"
+    rig.api.VM.start(vm, False, False)
