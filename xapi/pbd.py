@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from xapi.database import Database
 from xapi.datamodel_storage import PBD
 from xapi.datatypes import STRING_MAP, RecordOf, Ref
 from xapi.errors import XenAPIError, not_allowed, sr_has_no_pbds
@@ -107,19 +108,24 @@ def require_driver(xapi: Toolstack, type_: str) -> None:
 
 
 def _active_vdis(xapi: Toolstack, sr: str) -> tuple[str, ...]:
-    """The SR's VDIs that a VM has open; one that sleeps has its disks closed."""
+    """The SR's VDIs that a VM has open, or is just about to open or to close."""
     with xapi.db.lock:
         vdis: tuple[str, ...] = xapi.db.get("SR", sr, "VDIs")
         return tuple(
             vdi
             for vdi in vdis
-            if any(_is_open(xapi, vbd) for vbd in xapi.db.get("VDI", vdi, "VBDs"))
+            if any(_is_open(xapi.db, vbd) for vbd in xapi.db.get("VDI", vdi, "VBDs"))
         )
 
 
-def _is_open(xapi: Toolstack, vbd: str) -> bool:
-    attached: bool = xapi.db.get("VBD", vbd, "currently_attached")
-    return attached and runs(xapi.db, xapi.db.get("VBD", vbd, "VM"))
+def _is_open(db: Database, vbd: str) -> bool:
+    """A VM that sleeps has its disks closed, unless a checkpoint is going to wake it up."""
+    if db.get("VBD", vbd, "current_operations") or db.get("VBD", vbd, "reserved"):
+        return True
+    vm: str = db.get("VBD", vbd, "VM")
+    if not db.get("VBD", vbd, "currently_attached") or not db.exists("VM", vm):
+        return False
+    return runs(db, vm) or "checkpoint" in db.get("VM", vm, "current_operations").values()
 
 
 def _check_device_config(config: object) -> None:

@@ -54,6 +54,7 @@ def check_vdi(db: Database, vbd: str, leaving_out: Collection[str] = ()) -> None
     for task, operation in running.items():
         if operation not in ("copy", "mirror"):
             raise other_operation("VDI", vdi, operation, task)
+    _check_sr(db, db.get("VDI", vdi, "SR"))
     if db.get("VDI", vdi, "sharable"):
         return
     writes = db.get("VBD", vbd, "mode") == "RW"
@@ -74,6 +75,14 @@ def _check_other(db: Database, vdi: str, vbd: str) -> None:
     for task, operation in current.items():
         if operation in _OPENING:
             raise other_operation("VBD", vbd, operation, task)
+
+
+def _check_sr(db: Database, sr: str) -> None:
+    """Nothing is opened on an SR that is about to leave its host."""
+    running: Mapping[str, str] = db.get("SR", sr, "current_operations")
+    for task, operation in running.items():
+        if operation == "unplug":
+            raise other_operation("SR", sr, operation, task)
 
 
 def _check_plug(db: Database, vbd: str, operation: str) -> None:

@@ -235,3 +235,38 @@ def test_nobody_touches_a_disk_that_is_copied_into(rig: Rig) -> None:
     assert failures == []
     assert rig.read(disk) == b"other"
     rig.api.VM.start(vm, False, False)
+
+
+# -- SRs that leave
+
+
+@pytest.mark.parametrize("way", ["start", "resume", "checkpoint"])
+def test_an_sr_stays_while_a_vm_opens_its_disks(rig: Rig, way: str) -> None:
+    disk = rig.vdi(rig.sr())
+    vm = running(rig, disk)
+    {"start": rig.api.VM.hard_shutdown, "resume": rig.api.VM.suspend}.get(way, str)(vm)
+    params = ("check",) if way == "checkpoint" else (False, False)
+    [pbd] = rig.api.SR.get_PBDs(rig.api.VDI.get_SR(disk))
+    with held(rig, "vdi_attach", lambda api: getattr(api.VM, way)(vm, *params)) as failures:
+        assert failure(rig.api.PBD.unplug, pbd) == ["VDI_IN_USE", disk]
+    assert failures == []
+    assert rig.api.VM.get_power_state(vm) == "Running"
+
+
+def test_an_sr_stays_while_it_is_copied_from(rig: Rig) -> None:
+    disk = rig.vdi(rig.sr())
+    [pbd] = rig.api.SR.get_PBDs(rig.api.VDI.get_SR(disk))
+    with held(rig, "vdi_attach", lambda api: api.VDI.checksum(disk)) as failures:
+        assert failure(rig.api.PBD.unplug, pbd) == ["VDI_IN_USE", disk]
+    assert failures == []
+
+
+def test_nothing_is_opened_on_an_sr_that_leaves(rig: Rig) -> None:
+    sr = rig.sr()
+    vm, added = rig.vm(rig.vdi(sr)), rig.vbd(rig.vdi(sr), VM=running(rig))
+    [pbd] = rig.api.SR.get_PBDs(sr)
+    with held(rig, "sr_detach", lambda api: api.PBD.unplug(pbd)) as failures:
+        assert failure(rig.api.VM.start, vm, False, False)[:4] == [BUSY, "SR", sr, "unplug"]
+        assert failure(rig.api.VBD.plug, added)[:4] == [BUSY, "SR", sr, "unplug"]
+    assert failures == []
+    assert failure(rig.api.VM.start, vm, False, False) == ["SR_HAS_NO_PBDS", sr]
