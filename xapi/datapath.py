@@ -23,10 +23,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Open:
-    """An activated VDI: its device, whether it may be written, who uses it."""
+    """An attached VDI: how the driver says to reach it, whether it may be written, who uses it.
 
-    device: str
+    `device` is empty while it is half closed: a close has failed once the device was gone.
+    """
+
+    attached: Mapping[str, object]
     writable: bool
+    device: str
     users: set[str] = field(default_factory=set)
 
 
@@ -52,11 +56,13 @@ class Datapath:
         """
         with self._exclusively(vdi):
             opened = self._open.get(vdi)
-            if opened is None or not opened.device:  # never opened, or half closed
-                device = self._attach(task, vdi, writable=writable)
-                opened = self._open[vdi] = _Open(device, writable)
+            if opened is None:
+                opened = self._open[vdi] = self._attach(task, vdi, writable=writable)
             elif writable and not opened.writable:
                 raise vdi_in_use(vdi, "attach")
+            elif not opened.device:
+                # Whether it is active still nobody knows: activating twice is once.
+                opened.device = self._activate(task, vdi, opened.attached, writable=opened.writable)
             opened.users.add(user)
             return opened.device
 
@@ -98,11 +104,20 @@ class Datapath:
                 self._changing.remove(vdi)
                 self._settled.notify_all()
 
-    def _attach(self, task: str, vdi: str, *, writable: bool) -> str:
+    def _attach(self, task: str, vdi: str, *, writable: bool) -> _Open:
         sr_ref, sr, location = self._names(vdi)
         with ExitStack() as undo, as_xenapi_errors(sr_ref, vdi):
             attached = self._storage.vdi_attach(task, sr, location, writable=writable)
             undo.callback(_quietly, self._storage.vdi_detach, task, sr, location)
+            device = self._activate(task, vdi, attached, writable=writable)
+            undo.pop_all()
+        return _Open(attached, writable, device)
+
+    def _activate(
+        self, task: str, vdi: str, attached: Mapping[str, object], *, writable: bool
+    ) -> str:
+        sr_ref, sr, location = self._names(vdi)
+        with ExitStack() as undo, as_xenapi_errors(sr_ref, vdi):
             self._storage.vdi_activate(task, sr, location, writable=writable)
             undo.callback(_quietly, self._storage.vdi_deactivate, task, sr, location)
             device = self._plug(attached, writable=writable)

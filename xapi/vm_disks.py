@@ -88,21 +88,23 @@ def attach_all(call: Call, links: Iterable[str]) -> None:
 
 def release_all(call: Call, vm: str) -> None:
     """Close every disk of a VM that falls asleep; if one cannot be closed, all stay open."""
+    _close_all(call, vm, vbd.release)
+
+
+def detach_all(call: Call, vm: str) -> None:
+    """Close every disk and take it out; if one cannot be closed, all stay attached."""
+    _close_all(call, vm, vbd.detach)
+
+
+def _close_all(call: Call, vm: str, close: Callable[[Call, str], None]) -> None:
     links: tuple[str, ...] = call.xapi.db.get("VM", vm, "VBDs")
     with ExitStack() as undo:
         for link in links:
             if call.xapi.db.get("VBD", link, "currently_attached"):
-                vbd.release(call, link)
+                # First, since the one that fails may be half closed by then.
                 undo.callback(_quietly, call, link, vbd.attach)
+                close(call, link)
         undo.pop_all()
-
-
-def detach_all(call: Call, vm: str) -> None:
-    """Close every disk; one that the host does not let go of stays attached."""
-    links: tuple[str, ...] = call.xapi.db.get("VM", vm, "VBDs")
-    for link in links:
-        if call.xapi.db.get("VBD", link, "currently_attached"):
-            vbd.detach(call, link)
 
 
 def _quietly(call: Call, link: str, step: Callable[[Call, str], object]) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import XenAPI
 
-from xapi.testing import Rig, serve
+from xapi.backend import DeviceBusy
+from xapi.testing import Fault, MemoryHost, Rig, serve
 
 NULL = "OpaqueRef:NULL"
 BUSY = "OTHER_OPERATION_IN_PROGRESS"
@@ -270,3 +271,48 @@ def test_nothing_is_opened_on_an_sr_that_leaves(rig: Rig) -> None:
         assert failure(rig.api.VBD.plug, added)[:4] == [BUSY, "SR", sr, "unplug"]
     assert failures == []
     assert failure(rig.api.VM.start, vm, False, False) == ["SR_HAS_NO_PBDS", sr]
+
+
+# -- disks that cannot be closed
+
+
+def disks_open(rig: Rig, vm: str) -> list[bool]:
+    """Of each VBD: whether the toolstack says that it is open and the host has its device."""
+    vbds = map(rig.api.VBD.get_record, rig.api.VM.get_VBDs(vm))
+    return [
+        vbd["currently_attached"] and vbd["runtime_properties"].get("device") in rig.host.devices
+        for vbd in vbds
+    ]
+
+
+@pytest.mark.parametrize("operation", [*HALTING, "suspend", "checkpoint", "revert"])
+@pytest.mark.parametrize("command", ["unplug", "vdi_deactivate", "vdi_detach"])
+@pytest.mark.parametrize("succeed", [0, 1])
+def test_a_vm_that_cannot_close_a_disk_keeps_all(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, operation: str, command: str, succeed: int
+) -> None:
+    """The last disk or the first one; the host fails, or the driver when the device is gone."""
+    vm = running(rig, rig.vdi(rig.sr(), b"first"), rig.vdi(rig.sr(), b"later"))
+    ref = rig.api.VM.snapshot(vm, "snap") if operation == "revert" else vm
+    params = ("check",) if operation == "checkpoint" else ()
+    if command == "unplug":
+        real, busy = type(rig.host).unplug, f"/dev/mem{succeed}"
+
+        def unplug(host: MemoryHost, device: str) -> None:
+            if device == busy:
+                raise DeviceBusy(f"{device} is open")
+            real(host, device)
+
+        monkeypatch.setattr(type(rig.host), "unplug", unplug)
+    else:
+        rig.host.faults[command] = Fault(46, "not now")
+        rig.host.once_after[command] = succeed
+    code = "DEVICE_DETACH_REJECTED" if command == "unplug" else "SR_BACKEND_FAILURE_46"
+    assert failure(getattr(rig.api.VM, operation), ref, *params)[0] == code
+    assert rig.api.VM.get_power_state(vm) == "Running"
+    assert disks_open(rig, vm) == [True, True]
+    monkeypatch.undo()
+    rig.host.faults.clear()
+    rig.api.VM.hard_shutdown(vm)
+    assert rig.host.devices == {}
+    assert not any(disk.attached for disks in rig.host.srs.values() for disk in disks.values())
