@@ -3,6 +3,8 @@
 import os
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,13 +30,14 @@ def checkout(target: Path) -> None:
 
 
 @pytest.fixture
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home directory that an ordinary user owns and can reach."""
-    home = tmp_path_factory.mktemp("home")
-    for directory in (home, *home.parents):
-        if directory.stat().st_uid == os.getuid() and directory != Path("/"):
-            directory.chmod(directory.stat().st_mode | 0o011)
-    return home
+def home() -> Iterator[Path]:
+    """A home directory that an ordinary user can reach.
+
+    Not one of pytest's: any pytest that starts beside this one closes those to other users.
+    """
+    with tempfile.TemporaryDirectory(prefix="home-") as home:
+        Path(home).chmod(0o711)
+        yield Path(home)
 
 
 def test_ci_run_needs_no_root(home: Path) -> None:

@@ -55,6 +55,8 @@ _PRETENDED = (91,)
 #: Devices that the kernel itself opens for writing.
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/ptmx", "/dev/pts", "/dev/tty")
 
+_ADDR_NO_RANDOMIZE = 0x0040000  # linux/personality.h
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -142,6 +144,9 @@ def _start(owner: socket.socket, directories: list[str], argv: list[str]) -> int
     if pid == 0:
         owner.close()
         os.setsid()
+        # User-Mode Linux has a page descriptor for every page between its program and its heap.
+        # Where that gap is random, up to 1 GiB, it costs a guest 0 to 16 MiB of its memory.
+        _libc.personality(_ADDR_NO_RANDOMIZE)
         if directories:
             confine_writes(directories)
         os.execv(argv[0], argv)

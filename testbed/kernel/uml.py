@@ -66,7 +66,7 @@ class UmlKernel(Kernel):
         name: str = "host",
         variants: Sequence[Path] = (),
         *,
-        memory: int = 136 << 20,
+        memory: int = 140 << 20,
         raid6: bool = False,
     ) -> None:
         super().__init__(state, name, variants)
