@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from operator import itemgetter
 
 from xapi import wire
 from xapi.database import Database
@@ -97,12 +98,13 @@ def collect(db: Database, moment: datetime) -> None:
     """Remove tasks that nobody will ask for any more."""
     with db.lock:
         ended = []
-        for task in db.refs("task"):
+        # The youngest first: of those that ended in the same second they stay the longest.
+        for task in reversed(db.refs("task")):
             if db.get("task", task, "status") in _ENDED:
                 ended.append((db.get("task", task, "finished"), task))
             elif _is_forgotten(db, task, moment):
                 db.destroy("task", task)
-        ended.sort(reverse=True)
+        ended.sort(key=itemgetter(0), reverse=True)
         for index, (finished, task) in enumerate(ended):
             if index >= _KEPT or moment - finished > _KEPT_ENDED:
                 db.destroy("task", task)
@@ -162,10 +164,15 @@ def cancel(call: Call, task: str) -> str:
 
 
 def set_status(call: Call, self: str, value: str) -> str:
-    """Say how the task fares; success, failure and cancelled end it."""
+    """Say how the task fares; success, failure and cancelled end it.
+
+    Raises:
+        XenAPIError: OPERATION_NOT_ALLOWED, the server works on the task and will say itself.
+    """
     db = call.xapi.db
     with db.transaction():
-        db.get("task", self, "uuid")
+        if db.get("task", self, "served") and db.get("task", self, "status") not in _ENDED:
+            raise not_allowed("The server works on the task: it says itself how it fares.")
         if value in _ENDED:
             _end(db, self, status=value)
         else:
