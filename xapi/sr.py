@@ -59,8 +59,8 @@ def _format(call: Call, sr: str, link: str, size: int) -> None:
     storage, uuid = call.xapi.storage, str(call.xapi.db.get("SR", sr, "uuid"))
     with as_xenapi_errors(sr):
         storage.sr_create(call.task, uuid, size)
-    pbd.attach(call, link)
     try:
+        pbd.attach(call, link)
         with as_xenapi_errors(sr):
             storage.sr_scan(call.task, uuid)
     except XenAPIError:

@@ -103,7 +103,7 @@ def test_a_failing_sr_create_leaves_nothing(rig: Rig, command: str) -> None:
     ]
     assert rig.api.SR.get_all() == []
     assert rig.api.PBD.get_all() == []
-    assert rig.host.attached_srs == set()
+    assert (rig.host.attached_srs, rig.host.srs) == (set(), {})
 
 
 def test_an_sr_without_its_device(rig: Rig) -> None:
