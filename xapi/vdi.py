@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import cast
 
 from xapi import pbd, vdi_copy, vdi_steps
@@ -14,6 +16,8 @@ from xapi.message import Call, Message, Param, now
 from xapi.policy import Mark
 from xapi.policy_vm import check_power_state
 from xapi.storage import as_xenapi_errors
+
+_log = logging.getLogger(__name__)
 
 
 def create(call: Call, record: Mapping[str, object]) -> str:
@@ -65,6 +69,17 @@ def destroy(call: Call, self: str) -> str:
         pbd.require_plugged(call.xapi, call.xapi.db.get("VDI", self, "SR"))
         vdi_steps.remove(call, self)
     return ""
+
+
+def destroy_quietly(call: Call, vdi: str) -> None:
+    """`destroy` after a failure, whose own error is what the client shall see.
+
+    It goes by a task of its own: that of a cancelled call would not wait for a busy SR.
+    """
+    try:
+        destroy(replace(call, task=call.xapi.db.new_ref()), vdi)
+    except XenAPIError as error:
+        _log.warning("%s: cleaning up VDI %s: %s", call.method, vdi, error)
 
 
 def resize(call: Call, vdi: str, size: int) -> str:

@@ -13,7 +13,7 @@ from xml.etree.ElementTree import ParseError
 import defusedxml
 from defusedxml.ElementTree import fromstring
 
-from xapi import vbd, vdi, vdi_steps
+from xapi import vbd, vdi
 from xapi.datatypes import NULL
 from xapi.errors import XenAPIError
 from xapi.message import Call
@@ -32,7 +32,7 @@ def make_disks(call: Call, vm: str) -> None:
             vbd.create(call, _vbd_record(vm, made[-1], wish))
     except XenAPIError:
         for disk in made:
-            vdi_steps.remove_quietly(call, disk)
+            vdi.destroy_quietly(call, disk)
         raise
 
 

@@ -83,8 +83,11 @@ class RevertedDisks:
 
     def finish(self) -> None:
         """The database says that the disks are reverted: what was kept of before can go."""
-        for kept in self._before.values():
-            vdi_steps.remove_quietly(self.call, kept)
+        for live, kept in self._before.items():
+            try:
+                vdi_steps.remove(self.call, kept)
+            except XenAPIError as error:
+                self._report_left(live, kept, error)
 
     def _clone(self, snapshot: str) -> None:
         params = {"epochhint": self.call.xapi.db.new_uuid()}
@@ -103,6 +106,18 @@ class RevertedDisks:
             is_a_snapshot=True,
             snapshot_of=live,
         )
+
+    def _report_left(self, live: str, kept: str, error: XenAPIError) -> None:
+        db = self.call.xapi.db
+        if not db.exists("VDI", kept):
+            return
+        text = (
+            f"It holds what VDI {db.get('VDI', live, 'uuid')} was before a revert, "
+            f"and could not be destroyed: {error}"
+        )
+        uuid: str = db.get("VDI", kept, "uuid")
+        _log.warning("VDI %s: %s", uuid, text)
+        messages.post(self.call.xapi, "VM_REVERT_SNAPSHOT_LEFT", 3, "VDI", uuid, text)
 
     def _bring_back(self, live: str) -> bool:
         kept = self._before.get(live)

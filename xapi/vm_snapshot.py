@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 
-from xapi import messages, task, vdi, vdi_steps, vm_copy, vm_disks, vm_metadata, vm_power
+from xapi import messages, task, vdi, vm_copy, vm_disks, vm_metadata, vm_power
 from xapi.datatypes import NULL, Basic, Ref, SetOf, Value
 from xapi.errors import XenAPIError, sr_not_supported
 from xapi.message import Call, Message, Param, now
@@ -74,7 +74,7 @@ def copied_disks(
         yield made
     except BaseException:
         for disk in made.values():
-            vdi_steps.remove_quietly(call, disk)
+            vdi.destroy_quietly(call, disk)
         raise
 
 
@@ -116,7 +116,7 @@ def _sleeping(call: Call, vm: str, new_name: str, state: str) -> str:
                 call, vm, new_name, disks, state, power_state="Suspended", suspend_VDI=image
             )
         except BaseException:
-            vdi_steps.remove_quietly(call, image)
+            vdi.destroy_quietly(call, image)
             raise
 
 
