@@ -20,6 +20,9 @@ _THREADS = 4
 _KEPT_ALIVE = 500
 _IDLE_TIMEOUT = 300
 _BACKLOG = 128
+#: Seconds until a server that stops closes connections that are read from, and those whose
+#: clients do not take their answers; calls under way end all the same.
+_FAREWELL = 1
 #: How long (seconds between two packets, bytes) a client that was refused may go on sending.
 _PATIENCE = 2.0
 _HEARD = 64 << 20
@@ -81,9 +84,6 @@ class HttpServer(wsgi.Server):
     expiration_interval = 0.1
     #: Of a request's line and headers, in bytes.
     max_request_header_size = 64 << 10
-    #: Until connections that are read from are closed, and those whose clients do not take their
-    #: answers; calls under way end all the same.
-    shutdown_timeout = 1
 
     def __init__(self, bind: tuple[str, int] | str, application: WSGIApplication) -> None:
         super().__init__(
@@ -91,6 +91,7 @@ class HttpServer(wsgi.Server):
             self._serve_one,
             numthreads=_THREADS,
             timeout=_IDLE_TIMEOUT,
+            shutdown_timeout=_FAREWELL,
             request_queue_size=_BACKLOG,
         )
         self._application = application
@@ -105,7 +106,7 @@ class HttpServer(wsgi.Server):
         self._make_room()
 
     def stop(self) -> None:
-        """See HTTPServer. Calls may end for a while yet, but no answer takes longer than usual."""
+        """See HTTPServer. Calls under way end; an answer that takes too long is cut off."""
         stopped = threading.Event()
         watch = threading.Thread(target=self._hang_up, args=(stopped,), name="hang up")
         watch.start()
@@ -114,8 +115,8 @@ class HttpServer(wsgi.Server):
         watch.join()
 
     def _hang_up(self, stopped: threading.Event) -> None:
-        while not stopped.wait(self.shutdown_timeout):
-            overdue = time.monotonic() - self.shutdown_timeout
+        while not stopped.wait(_FAREWELL):
+            overdue = time.monotonic() - _FAREWELL
             for connection, since in tuple(self.answering.items()):
                 if since <= overdue:
                     with suppress(OSError):
