@@ -1,7 +1,8 @@
 """The object database: records by class and reference, under one lock.
 
 The working set is in memory; with a state file every transaction is written through to it
-before anybody else can see what it did.
+before anybody else can see what it did. Left out are those that mean nothing to the next server:
+marks of operations, and how far a task has come.
 """
 
 from __future__ import annotations
