@@ -10,6 +10,13 @@ from scenarios.oracle import BLOCK, Content, Model, Span
 from testbed.host import Host
 from testbed.provision import ProvisionedSR
 
+#: All but the last MiB at once, then until there is no more.
+_FILL = """
+cd "$0"
+fallocate -l $(($(stat -f -c '%a * %S' .) - 1048576)) filler
+dd if=/dev/zero bs=64K >> filler
+"""
+
 _PIECE = 1 << 20
 
 
@@ -221,7 +228,7 @@ class Repository:
         if self.kind.startswith("lvhd"):
             return self._fill_group()
         filler = f"/run/sr-mount/{self.uuid}/filler"
-        self.host.kernel.run(["dd", "if=/dev/zero", f"of={filler}", "bs=64K"])
+        self.host.kernel.run(["sh", "-c", _FILL, f"/run/sr-mount/{self.uuid}"])
 
         def remove() -> None:
             self.host.kernel.run(["rm", filler])
@@ -230,12 +237,13 @@ class Repository:
 
     def _fill_group(self) -> Callable[[], None]:
         made: list[VDI] = []
-        try:
-            while True:
-                made.append(self.create(BLOCK, label="filler"))
-        except XenAPI.Failure as failure:
-            if failure.details[0] != "SR_BACKEND_FAILURE_44":
-                raise
+        for blocks in (16, 4, 1):
+            try:
+                while True:
+                    made.append(self.create(blocks * BLOCK, label="filler"))
+            except XenAPI.Failure as failure:
+                if failure.details[0] != "SR_BACKEND_FAILURE_44":
+                    raise
 
         def destroy() -> None:
             for vdi in made:

@@ -34,13 +34,14 @@ def _processes() -> list[str]:
     for entry in os.listdir("/proc"):
         if entry.isdigit() and int(entry) != os.getpid():
             try:
-                with open(f"/proc/{entry}/stat", encoding="utf-8") as file:
-                    name, _, fields = file.read().partition("(")[2].rpartition(")")
                 with open(f"/proc/{entry}/cmdline", "rb") as file:
-                    line = file.read()  # kernel threads have none
+                    if not file.read(1):
+                        continue  # a kernel thread, or a process that ended
+                with open(f"/proc/{entry}/comm", encoding="utf-8") as file:
+                    name = file.read().rstrip("\n")
             except OSError:
                 continue  # it ended while we looked
-            if line and fields.split()[0] != "Z" and name not in _FURNITURE:
+            if name not in _FURNITURE:
                 found.append(name)
     return sorted(found)
 
