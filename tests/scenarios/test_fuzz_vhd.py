@@ -8,7 +8,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -134,7 +133,6 @@ def fuzz(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.mark.fuzz
-@pytest.mark.skipif(find_spec("atheris") is None, reason="atheris is not installed")
 def test_thirty_seconds(tmp_path: Path) -> None:
     done = fuzz("30", "--seed", "3", "--found", tmp_path)
     assert done.returncode == 0, done.stdout[-4000:]
@@ -145,7 +143,6 @@ def test_thirty_seconds(tmp_path: Path) -> None:
     print(f"atheris: {executed[1]} disks in 30 s, nothing found")
 
 
-@pytest.mark.skipif(find_spec("atheris") is None, reason="atheris is not installed")
 def test_saved_input_runs_again(judge: Judge, tmp_path: Path) -> None:
     saved = tmp_path / "saved"
     saved.write_bytes(struct.pack(">BQ", 0, 4096))

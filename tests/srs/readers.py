@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-import pytest
+import pyvhdi
 
 from srs import vhd
 
@@ -21,7 +21,6 @@ def by_libvhdi(paths: Sequence[Path]) -> bytes:
 
     libvhdi takes the size at creation for the size, so it reads a grown disk only up to there.
     """
-    pyvhdi = pytest.importorskip("pyvhdi", reason="libvhdi-python is not installed")
     files = []
     for path in paths:
         file = pyvhdi.file()

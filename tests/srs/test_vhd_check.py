@@ -404,7 +404,6 @@ def test_raw_parent(tmp_path: Path) -> None:
     assert not vhd.check(tmp_path / "leaf.vhd").valid
 
 
-@pytest.mark.skipif(not shutil.which("qemu-img"), reason="qemu-img is not installed")
 @pytest.mark.parametrize("options", ["", "force_size", "subformat=fixed"])
 def test_disks_of_qemu_are_sound(tmp_path: Path, options: str) -> None:
     raw, path = tmp_path / "disk.raw", tmp_path / "qemu.vhd"

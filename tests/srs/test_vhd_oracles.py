@@ -27,7 +27,6 @@ pytest_plugins = ("comparing",)
 MIB = 1 << 20
 SIZE = 16 * MIB
 PAGE = 4096
-needs_qemu = pytest.mark.skipif(not shutil.which("qemu-img"), reason="qemu-img is not installed")
 
 
 def scribble(path: Path, model: bytearray, chance: random.Random, grain: int = 512) -> None:
@@ -126,7 +125,6 @@ def test_resized(chain: tuple[list[Path], list[bytearray]], compare: Compare) ->
     compare_chain(compare, paths, model, created=SIZE)
 
 
-@needs_qemu
 @pytest.mark.parametrize("subformat", ["dynamic", "fixed"])
 @pytest.mark.parametrize("size", [SIZE, 5 * MIB + 512, 37 * MIB])
 @pytest.mark.parametrize("force", ["on", "off"])
@@ -149,7 +147,6 @@ def test_disk_of_qemu(
     compare_chain(compare, [leaf, path], model)
 
 
-@needs_qemu
 @pytest.mark.parametrize("max_size", [0, 2 << 40])
 def test_qemu_writes_into_ours(scratch: Path, compare: Compare, max_size: int) -> None:
     """It knows no batmap: the blocks that it adds are not in ours, those that it fills may be."""

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import XenAPI
 
 from xapi.datamodel import CLASSES
-from xapi.testing import Rig, serve
+from xapi.testing import Rig, failure, serve
 
 NULL = "OpaqueRef:NULL"
 LONG = 30.0
@@ -37,13 +36,6 @@ def here(api: Any) -> str:
 
 def seen(answer: dict[str, Any]) -> list[tuple[str, str, str]]:
     return [(event["class"], event["operation"], event["ref"]) for event in answer["events"]]
-
-
-def failure(call: Callable[..., Any], *params: object) -> list[str]:
-    with pytest.raises(XenAPI.Failure) as error:
-        call(*params)
-    details: list[str] = error.value.details
-    return details
 
 
 class Waiters:

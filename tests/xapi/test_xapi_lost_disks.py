@@ -6,12 +6,10 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
-import XenAPI
 
-from xapi.testing import Rig, serve
+from xapi.testing import Rig, failure, serve
 
 NULL = "OpaqueRef:NULL"
 
@@ -20,13 +18,6 @@ NULL = "OpaqueRef:NULL"
 def rig(tmp_path: Path) -> Iterator[Rig]:
     with serve(tmp_path, patience=0.05) as rig:
         yield rig
-
-
-def failure(call: Any, *params: object) -> list[str]:
-    with pytest.raises(XenAPI.Failure) as error:
-        call(*params)
-    details: list[str] = error.value.details
-    return details
 
 
 def works(rig: Rig, vm: str) -> bool:

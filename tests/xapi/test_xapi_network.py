@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import XenAPI
 
-from xapi.testing import Rig, serve
+from xapi.testing import Rig, failure, serve
 
 NULL = "OpaqueRef:NULL"
 
@@ -23,13 +21,6 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
 @pytest.fixture
 def network(rig: Rig) -> str:
     return str(rig.api.network.create({"name_label": "a network"}))
-
-
-def failure(call: Callable[..., Any], *params: object) -> list[str]:
-    with pytest.raises(XenAPI.Failure) as error:
-        call(*params)
-    details: list[str] = error.value.details
-    return details
 
 
 def vif(rig: Rig, network: str, /, **fields: object) -> dict[str, object]:

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import XenAPI
 
 from xapi import policy_sr, policy_vdi, policy_vm
 from xapi.datamodel_storage import STORAGE_OPERATIONS, VDI_OPERATIONS
 from xapi.datamodel_vm import VM_OPERATIONS
 from xapi.errors import XenAPIError
 from xapi.sm import parse_features
-from xapi.testing import CAPABILITIES, CBT, Rig, serve
+from xapi.testing import CAPABILITIES, CBT, Rig, failure, serve
 
 NULL = "OpaqueRef:NULL"
 UNKNOWN = "OpaqueRef:00000000-0000-4000-8000-000000000000"
@@ -40,13 +39,6 @@ def rig(shared: Rig) -> Iterator[Rig]:
     yield shared
     db = shared.server.xapi.db
     db.put("pool", shared.server.xapi.pool, other_config={}, ha_enabled=False)
-
-
-def failure(call: Any, *params: object) -> list[str]:
-    with pytest.raises(XenAPI.Failure) as error:
-        call(*params)
-    details: list[str] = error.value.details
-    return details
 
 
 def refusal(rig: Rig, vdi: str, operation: str) -> list[str]:

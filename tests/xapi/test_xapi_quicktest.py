@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import XenAPI
 
-from xapi.testing import CAPABILITIES, CBT, Fault, Rig, serve
+from xapi.testing import CAPABILITIES, CBT, Fault, Rig, failure, serve
 
 NULL = "OpaqueRef:NULL"
 MIB = 1 << 20
@@ -40,13 +39,6 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
 @pytest.fixture(params=KINDS)
 def sr(rig: Rig, request: pytest.FixtureRequest) -> str:
     return rig.sr(request.param)
-
-
-def failure(call: Any, *params: object) -> list[str]:
-    with pytest.raises(XenAPI.Failure) as error:
-        call(*params)
-    details: list[str] = error.value.details
-    return details
 
 
 # -- the life of a VDI
@@ -237,10 +229,9 @@ def test_a_driver_that_does_not_switch(rig: Rig, wanted: bool) -> None:
 def test_q29_q35_a_copy_in_the_background(rig: Rig, sr: str) -> None:
     vdi = rig.vdi(sr, b"written")
     task = rig.api.Async.VDI.copy(vdi, rig.sr(), NULL, NULL)
-    while rig.api.task.get_status(task) == "pending":
-        pass
-    assert rig.api.task.get_status(task) == "success"
-    found = re.fullmatch("<value>(OpaqueRef:.*)</value>", rig.api.task.get_result(task))
+    ended = rig.until_ended(task)
+    assert ended["status"] == "success"
+    found = re.fullmatch("<value>(OpaqueRef:.*)</value>", ended["result"])
     assert found is not None
     copy = found[1]
     assert rig.read(copy, 7) == b"written"

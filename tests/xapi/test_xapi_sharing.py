@@ -12,7 +12,7 @@ import pytest
 import XenAPI
 
 from xapi.backend import DeviceBusy
-from xapi.testing import Fault, MemoryHost, Rig, serve
+from xapi.testing import Fault, MemoryHost, Rig, failure, serve
 
 NULL = "OpaqueRef:NULL"
 BUSY = "OTHER_OPERATION_IN_PROGRESS"
@@ -24,13 +24,6 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     """Nobody waits for others here: who would have to is refused."""
     with serve(tmp_path, patience=0.05) as rig:
         yield rig
-
-
-def failure(call: Any, *params: object) -> list[str]:
-    with pytest.raises(XenAPI.Failure) as error:
-        call(*params)
-    details: list[str] = error.value.details
-    return details
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import pytest
 import XenAPI
 
 from xapi.backend import PluginReply
-from xapi.testing import CAPABILITIES, UNIMPLEMENTED, Fault, Rig, serve
+from xapi.testing import CAPABILITIES, UNIMPLEMENTED, Fault, Rig, failure, serve
 
 NULL = "OpaqueRef:NULL"
 UUID = "00000000-1111-4222-8333-444444444444"
@@ -23,13 +23,6 @@ UUID = "00000000-1111-4222-8333-444444444444"
 def rig(tmp_path: Path) -> Iterator[Rig]:
     with serve(tmp_path, patience=0.05) as rig:
         yield rig
-
-
-def failure(call: Any, *params: object) -> list[str]:
-    with pytest.raises(XenAPI.Failure) as error:
-        call(*params)
-    details: list[str] = error.value.details
-    return details
 
 
 # -- drivers

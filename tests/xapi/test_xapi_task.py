@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import XenAPI
 
 from xapi import task as tasks
 from xapi.errors import XenAPIError
 from xapi.message import now
-from xapi.testing import Fault, Rig, serve
+from xapi.testing import Fault, Rig, failure, serve
 from xapi.testing.rig import MIB
 
 
@@ -22,24 +21,6 @@ from xapi.testing.rig import MIB
 def rig(tmp_path: Path) -> Iterator[Rig]:
     with serve(tmp_path, plugins={"broken": lambda fn, args: args[fn]}) as rig:
         yield rig
-
-
-def failure(call: Any, *params: object) -> list[str]:
-    with pytest.raises(XenAPI.Failure) as error:
-        call(*params)
-    details: list[str] = error.value.details
-    return details
-
-
-def until_ended(rig: Rig, task: str) -> dict[str, Any]:
-    """The record of a task that has ended."""
-    db = rig.server.xapi.db
-    with db.changed:
-        assert db.changed.wait_for(
-            lambda: db.get("task", task, "status") not in ("pending", "cancelling"), 10
-        )
-    record: dict[str, Any] = rig.api.task.get_record(task)
-    return record
 
 
 # -- Async
@@ -57,7 +38,7 @@ def test_a_call_in_the_background(rig: Rig) -> None:
     assert running["resident_on"] == rig.server.xapi.host
     assert rig.api.VDI.get_current_operations(vdi) == {task: "clone"}
     rig.host.gates["vdi_clone"].set()
-    ended = until_ended(rig, task)
+    ended = rig.until_ended(task)
     assert (ended["status"], ended["progress"], ended["error_info"]) == ("success", 1.0, [])
     assert ended["allowed_operations"] == []
     assert ended["finished"] >= ended["created"]
@@ -68,21 +49,21 @@ def test_a_call_in_the_background(rig: Rig) -> None:
 
 def test_nothing_to_return(rig: Rig) -> None:
     vdi = rig.vdi(rig.sr())
-    task = until_ended(rig, rig.api.Async.VDI.resize(vdi, str(2 * MIB)))
+    task = rig.until_ended(rig.api.Async.VDI.resize(vdi, str(2 * MIB)))
     assert (task["status"], task["result"]) == ("success", "<value></value>")
 
 
 def test_an_expected_failure(rig: Rig) -> None:
     vdi = rig.vdi(rig.sr())
     rig.host.faults["vdi_clone"] = Fault(44, "There is insufficient space")
-    task = until_ended(rig, rig.api.Async.VDI.clone(vdi))
+    task = rig.until_ended(rig.api.Async.VDI.clone(vdi))
     assert (task["status"], task["result"]) == ("failure", "")
     assert task["error_info"][0] == "SR_BACKEND_FAILURE_44"
 
 
 def test_a_failure_that_nobody_expected(rig: Rig) -> None:
     host = rig.server.xapi.host
-    task = until_ended(rig, rig.api.Async.host.call_plugin(host, "broken", "fn", {}))
+    task = rig.until_ended(rig.api.Async.host.call_plugin(host, "broken", "fn", {}))
     assert (task["status"], task["error_info"]) == ("failure", ["INTERNAL_ERROR", "KeyError: 'fn'"])
 
 
@@ -105,7 +86,7 @@ def test_messages_without_an_asynchronous_form(rig: Rig, method: str) -> None:
 
 
 def test_generated_constructors_have_one(rig: Rig) -> None:
-    task = until_ended(rig, rig.api.Async.secret.create({"value": "made"}))
+    task = rig.until_ended(rig.api.Async.secret.create({"value": "made"}))
     [secret] = rig.api.secret.get_all()
     assert task["result"] == f"<value>{secret}</value>"
 
@@ -129,10 +110,10 @@ def test_a_cancelled_task_stops_to_wait_for_others(rig: Rig) -> None:
     assert rig.host.reached.wait(10)
     waiting = rig.api.Async.VDI.destroy(vdi)
     rig.api.task.cancel(waiting)
-    ended = until_ended(rig, waiting)
+    ended = rig.until_ended(waiting)
     assert (ended["status"], ended["error_info"]) == ("cancelled", ["TASK_CANCELLED", waiting])
     rig.host.gates["vdi_clone"].set()
-    assert until_ended(rig, working)["status"] == "success"
+    assert rig.until_ended(working)["status"] == "success"
     assert vdi in rig.api.VDI.get_all()
 
 
@@ -145,7 +126,7 @@ def test_work_that_was_done_before_it_saw_the_cancelling(rig: Rig) -> None:
     assert rig.api.task.get_status(task) == "cancelling"
     assert failure(rig.api.task.cancel, task)[0] == "OPERATION_NOT_ALLOWED"
     rig.host.gates["vdi_clone"].set()
-    assert until_ended(rig, task)["status"] == "success"
+    assert rig.until_ended(task)["status"] == "success"
     assert failure(rig.api.task.cancel, task)[0] == "OPERATION_NOT_ALLOWED"
 
 
@@ -238,7 +219,7 @@ def test_a_client_does_not_end_what_the_server_works_on(rig: Rig, value: str) ->
     assert failure(rig.api.task.set_status, task, value)[0] == "OPERATION_NOT_ALLOWED"
     assert rig.api.task.get_status(task) == "pending"
     gate.set()
-    assert until_ended(rig, task)["status"] == "success"
+    assert rig.until_ended(task)["status"] == "success"
 
 
 def test_messages(rig: Rig) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import io
 import random
-import shutil
 import subprocess
 import tracemalloc
 from pathlib import Path
 from uuid import UUID
 
 import pytest
+import pyvhdi
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -81,7 +81,6 @@ def test_a_delta_changes_only_what_it_holds() -> None:
     assert read(document, onto=base) == expected
 
 
-@pytest.mark.skipif(not shutil.which("qemu-img"), reason="qemu-img is not installed")
 @pytest.mark.parametrize("size", [5 * BLOCK, 3 * BLOCK + 7 * SECTOR, SECTOR])
 def test_qemu_reads_it_and_is_read(tmp_path: Path, size: int) -> None:
     content = disk(size, [0, 2])
@@ -98,7 +97,6 @@ def test_qemu_reads_it_and_is_read(tmp_path: Path, size: int) -> None:
 
 
 def test_libvhdi_reads_a_chain(tmp_path: Path) -> None:
-    pyvhdi = pytest.importorskip("pyvhdi", reason="libvhdi-python is not installed")
     size = 4 * BLOCK
     base, changed = disk(size, [0, 1]), disk(size, [0, 1, 3], seed=7)
     (tmp_path / "base.vhd").write_bytes(stream(Image(BASE, size, [0, 1]), base))

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import XenAPI
 
-from xapi.testing import CAPABILITIES, UNIMPLEMENTED, Fault, Rig, serve
+from xapi.testing import CAPABILITIES, UNIMPLEMENTED, Fault, Rig, failure, serve
 from xapi.vbd import device_name
 
 NULL = "OpaqueRef:NULL"
@@ -23,13 +22,6 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     }
     with serve(tmp_path, types, patience=0.05) as rig:
         yield rig
-
-
-def failure(call: Any, *params: object) -> list[str]:
-    with pytest.raises(XenAPI.Failure) as error:
-        call(*params)
-    details: list[str] = error.value.details
-    return details
 
 
 def running(rig: Rig, *vdis: str) -> str:

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import XenAPI
 
 from xapi.errors import XenAPIError
-from xapi.testing import CAPABILITIES, UNIMPLEMENTED, Fault, Rig, serve
+from xapi.testing import CAPABILITIES, UNIMPLEMENTED, Fault, Rig, failure, serve
 
 NULL = "OpaqueRef:NULL"
 KINDS = ("mem", "old")
@@ -22,13 +21,6 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     types = {"mem": (*CAPABILITIES, "VDI_REVERT"), "old": CAPABILITIES}
     with serve(tmp_path, types, patience=0.05) as rig:
         yield rig
-
-
-def failure(call: Any, *params: object) -> list[str]:
-    with pytest.raises(XenAPI.Failure) as error:
-        call(*params)
-    details: list[str] = error.value.details
-    return details
 
 
 def machine(rig: Rig, *kinds: str) -> tuple[str, list[str]]:

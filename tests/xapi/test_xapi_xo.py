@@ -9,7 +9,6 @@ import pytest
 from xapi.testing import serve, xo
 
 
-@pytest.mark.skipif(not xo.INSTALLED, reason="ci/setup has not installed the npm client")
 @pytest.mark.parametrize(
     ("kind", "transport"), [("mem", "auto"), ("mem", "xml-rpc"), ("old", "json-rpc")]
 )

@@ -10,7 +10,7 @@ from xapi.testing.memory import (
     MemoryHost,
     UnixTransport,
 )
-from xapi.testing.rig import Rig, serve
+from xapi.testing.rig import Rig, failure, serve
 
 __all__ = [
     "CAPABILITIES",
@@ -23,5 +23,6 @@ __all__ = [
     "Rig",
     "UnixTransport",
     "Xe",
+    "failure",
     "serve",
 ]

@@ -23,6 +23,19 @@ TYPES: Mapping[str, tuple[str, ...]] = {
 MIB = 1 << 20
 
 
+def failure(call: Callable[..., object], *params: object) -> list[str]:
+    """The ErrorDescription of a XenAPI call that must fail.
+
+    Raises:
+        AssertionError: it succeeded.
+    """
+    try:
+        call(*params)
+    except XenAPI.Failure as refused:
+        return list(refused.details)
+    raise AssertionError(f"a call that must fail succeeded: {params}")
+
+
 @dataclass(slots=True)
 class Rig:
     """`api` is root's session over TCP, `local` one over the unix socket: both `xenapi` proxies."""
@@ -45,6 +58,21 @@ class Rig:
         """The reference of one more session, for requests that are no XML-RPC."""
         self.login()
         return str(self._sessions[-1].handle)
+
+    def until_ended(self, task: str) -> dict[str, Any]:
+        """The record of a task, once it has ended.
+
+        Raises:
+            TimeoutError: it has not within 10 seconds.
+        """
+        db = self.server.xapi.db
+        with db.changed:
+            if not db.changed.wait_for(
+                lambda: db.get("task", task, "status") not in ("pending", "cancelling"), 10
+            ):
+                raise TimeoutError(f"{task} has not ended")
+        record: dict[str, Any] = self.api.task.get_record(task)
+        return record
 
     def sr(self, type_: str = "mem") -> str:
         """A plugged SR."""
