@@ -68,7 +68,7 @@ def _of_driver(db: Database, _generation: int, type_: str) -> Mapping[str, int]:
 
 def _check_removal(db: Database, sr: str, operation: str) -> None:
     pbds: tuple[str, ...] = db.get("SR", sr, "PBDs")
-    if any(db.get("PBD", pbd, "currently_attached") for pbd in pbds):
+    if db.find("PBD", SR=sr, currently_attached=True):
         raise XenAPIError("SR_HAS_PBD", (sr,))
     if operation == "forget":
         return

@@ -63,7 +63,9 @@ def check(db: Database, vdi: str, operation: str, leaving_out: Collection[str] =
     if operation not in DURING_UPGRADE and upgrading(db):
         raise XenAPIError("NOT_SUPPORTED_DURING_UPGRADE")
     _check_other_operations(db, vdi)
-    if operation in ("resize", "resize_online") and not _plugged(db, sr):
+    if operation in ("resize", "resize_online") and not db.find(
+        "PBD", SR=sr, currently_attached=True
+    ):
         raise sr_has_no_pbds(sr)
     _check_vbds(db, vdi, operation, leaving_out)
     if operation in FEATURE and FEATURE[operation] not in features(db, sr):
@@ -189,8 +191,3 @@ def check_ha(db: Database, vdi: str) -> None:
         for operation, code in _HA_CHANGING.items():
             if operation in running.values():
                 raise XenAPIError(code)
-
-
-def _plugged(db: Database, sr: str) -> bool:
-    pbds: tuple[str, ...] = db.get("SR", sr, "PBDs")
-    return any(db.get("PBD", pbd, "currently_attached") for pbd in pbds)

@@ -133,19 +133,19 @@ def forget(call: Call, sr: str) -> str:
 
 def scan(call: Call, sr: str) -> str:
     """Bring the records of the SR's VDIs in line with what is on its device."""
-    with call.xapi.policy.operation(call.task, call.method, Mark("SR", sr, "scan")):
-        pbd.require_plugged(call.xapi, sr)
-        with as_xenapi_errors(sr):
-            call.xapi.storage.sr_scan(call.task, call.xapi.db.get("SR", sr, "uuid"))
-    return ""
+    return _ask_driver(call, sr, "scan", call.xapi.storage.sr_scan)
 
 
 def update(call: Call, sr: str) -> str:
     """Let the driver write the SR's record into its metadata."""
-    with call.xapi.policy.operation(call.task, call.method, Mark("SR", sr, "update")):
+    return _ask_driver(call, sr, "update", call.xapi.storage.sr_update)
+
+
+def _ask_driver(call: Call, sr: str, operation: str, ask: Callable[[str, str], None]) -> str:
+    with call.xapi.policy.operation(call.task, call.method, Mark("SR", sr, operation)):
         pbd.require_plugged(call.xapi, sr)
         with as_xenapi_errors(sr):
-            call.xapi.storage.sr_update(call.task, call.xapi.db.get("SR", sr, "uuid"))
+            ask(call.task, call.xapi.db.get("SR", sr, "uuid"))
     return ""
 
 

@@ -14,7 +14,6 @@ import defusedxml
 from defusedxml.ElementTree import fromstring
 
 from xapi import vbd, vdi
-from xapi.datatypes import NULL
 from xapi.errors import XenAPIError
 from xapi.message import Call
 
@@ -77,7 +76,7 @@ def _vbd_record(vm: str, disk: str, wish: Mapping[str, str]) -> dict[str, object
         "bootable": wish.get("bootable", "false") == "true",
         "mode": "RW",
         "type": "Disk",
-        "empty": disk == NULL,
+        "empty": False,
         "other_config": {"owner": "true"},
         "qos_algorithm_type": "",
         "qos_algorithm_params": {},

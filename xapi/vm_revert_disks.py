@@ -3,7 +3,8 @@
     Exception
     └── XenAPIError     what a driver failed with; the disks are as they were
 
-Nothing here writes into the database, except what drivers write about their own disks.
+Of the VM's own records nothing is written here: only those of the VDIs that are made, and
+messages about what was left.
 
 1. The disks that their drivers cannot revert are cloned. Nobody sees the clones yet.
 2. Of each disk that is going to be reverted in place a snapshot is taken, to come back to.
@@ -38,11 +39,10 @@ class RevertedDisks:
 
     call: Call
     fresh: dict[str, str] = field(default_factory=dict)
-    in_place: set[str] = field(default_factory=set)
+    in_place: list[str] = field(default_factory=list)
     image: str = NULL
     # Of the disks that are reverted in place: a snapshot of what they held before.
     _before: dict[str, str] = field(default_factory=dict)
-    _changed: list[str] = field(default_factory=list)
 
     def run(self, sources: Sequence[Source], image: str) -> None:
         """Revert all disks and clone the suspend VDI `image`, unless it is NULL.
@@ -67,14 +67,13 @@ class RevertedDisks:
             self._keep(source.live)
         for source in native:
             if revert.in_place(self.call, source.snapshot, source.live, {}):
-                self._changed.append(source.live)
-                self.in_place.add(source.live)
+                self.in_place.append(source.live)
             else:
                 self._clone(source.snapshot)
 
     def undo(self) -> None:
         """Bring back what was changed, as far as the drivers let us; remove what was made."""
-        for live in reversed(self._changed):
+        for live in reversed(self.in_place):
             if not self._bring_back(live):
                 self._before.pop(live, None)  # its only other copy: for the user to revert to
         for made in (*self.fresh.values(), *self._before.values(), self.image):

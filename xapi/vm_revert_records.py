@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from xapi import revert, vm_copy, vm_disks, vm_rebuild
 from xapi.database import Database
@@ -55,7 +55,7 @@ def _replace_disks(db: Database, plan: Plan, disks: RevertedDisks) -> dict[str, 
     return replaced
 
 
-def _put_vbds(db: Database, snapshot: str, vm: str, in_place: set[str]) -> None:
+def _put_vbds(db: Database, snapshot: str, vm: str, in_place: Collection[str]) -> None:
     """Disks that were reverted in place keep their VBDs; all others are made again."""
     results = {
         vbd: db.get("VDI", db.get("VBD", vbd, "VDI"), "snapshot_of")

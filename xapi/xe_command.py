@@ -13,7 +13,7 @@ A word is a key, then its type, in brackets where it may be left out:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -152,8 +152,3 @@ def printed(client: Client, result: str, value: object) -> str:
     if result in ("", "text"):
         return str(value) if result else ""
     return client.uuid(result, str(value)) or ""
-
-
-def by_name(commands: Iterable[Command]) -> dict[str, Command]:
-    """Commands by their names."""
-    return {command.name: command for command in commands}

@@ -9,7 +9,7 @@ from xapi.datamodel import CLASSES
 from xapi.datatypes import SetOf
 from xapi.xe_args import Arguments
 from xapi.xe_client import ApiFailure, Client, XeError
-from xapi.xe_command import Command, Parameter, parameters, printed
+from xapi.xe_command import Command, Parameter, parameters
 from xapi.xe_output import Column, columns, show
 
 Record: TypeAlias = Mapping[str, Any]
@@ -99,9 +99,7 @@ def one_snapshot(client: Client, args: Arguments) -> str:
     return client.ref("VM", args.keys.get("snapshot-uuid") or args.required("uuid"))
 
 
-def on_vms(
-    name: str, method: str, spec: str, text: str, *, result: str = "", forced: str = ""
-) -> Command:
+def on_vms(name: str, method: str, spec: str, text: str, *, forced: str = "") -> Command:
     """A command that sends a message about each VM that its filters select.
 
     The message's parameters are the VM, then those of the spec. `forced`: the message that is
@@ -110,9 +108,10 @@ def on_vms(
 
     def one(client: Client, args: Arguments, vm: str) -> str:
         if forced and args.flag("force"):
-            return printed(client, result, client.call(forced, vm))
-        values = [parameter.value(client, args) for parameter in parameters(spec)]
-        return printed(client, result, client.call(method, vm, *values))
+            client.call(forced, vm)
+        else:
+            client.call(method, vm, *(p.value(client, args) for p in parameters(spec)))
+        return ""
 
     methods = (method, forced) if forced else (method,)
     return each_vm(name, one, spec, text, methods=methods)

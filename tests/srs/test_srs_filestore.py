@@ -202,6 +202,8 @@ def test_a_disk_that_a_resize_lost(store: FileStore, tmp_path: Path) -> None:
         except VDIUnavailable:
             break
         store.recover()
+    else:
+        pytest.fail("no crash left the disk to its journal")
     (tmp_path / f".journal-{T}").write_bytes(b"torn")
     assert store.recover() == [T]
     with pytest.raises(VDIUnavailable, match="resize"):

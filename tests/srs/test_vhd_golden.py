@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -92,10 +91,9 @@ def test_written_and_snapshotted(scratch: Path, name: str) -> None:
 def test_others_read_the_same(scratch: Path, name: str, compare: Compare) -> None:
     path, told = golden.unpack(name, scratch), TOLD[name]
     expected = by_us(path)
-    compare("us", expected, expected)
     if not told.get("parent", "").endswith(".raw"):
         compare("libvhdi", by_libvhdi(ancestry(name, scratch)), expected)
-    if "parent" not in told and shutil.which("qemu-img"):
+    if "parent" not in told:
         compare("qemu-img", by_qemu(path), expected)
 
 

@@ -257,11 +257,15 @@ def sources() -> Iterator[tuple[str, ast.AST]]:
 
 
 def test_every_code_that_is_raised_has_a_text() -> None:
-    for _, node in sources():
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            raises = node.func.id in ("XenAPIError", "BackendError")
-            if raises and isinstance(node.args[0], ast.Constant):
-                assert node.args[0].value in CODES
+    raised = {
+        node.args[0].value
+        for _, node in sources()
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        if node.func.id in ("XenAPIError", "BackendError")
+        if isinstance(node.args[0], ast.Constant)
+    }
+    assert len(raised) > 50
+    assert raised <= CODES.keys()
 
 
 def test_every_code_of_the_table_is_raised() -> None:

@@ -193,7 +193,8 @@ def killed(directory: Path, wanted: int, seconds: float, *kinds: type[Client]) -
         clients = [kind(url, number, wanted) for number, kind in enumerate(kinds)]
         for client in clients:
             client.start()
-        clients[0].has_enough.wait(30)
+        assert clients[0].has_enough.wait(30)
+        assert len(clients[0].promised) >= wanted
         clients[0].join(seconds)
         process.send_signal(signal.SIGKILL)
         for client in clients:
