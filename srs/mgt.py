@@ -237,12 +237,6 @@ class MetadataVolume:
         """
         return {record.uuid: record for record in self._load() if not record.deleted}
 
-    def has_room(self, count: int) -> bool:
-        """Whether this many more disks fit."""
-        slots = self._load()
-        unused = (self._capacity - _HEADER) // RECORD - len(slots)
-        return unused + sum(record.deleted for record in slots) >= count
-
     def put(self, record: DiskRecord) -> None:
         """Add a disk, or replace its record.
 

@@ -355,7 +355,7 @@ class Host:
         return [str(name) for name in self._driver_call(None, "").value]
 
     def sm_call(self, driver: str, document: str) -> PluginReply:
-        """Run a driver inside, in a process of its own."""
+        """Run a driver inside, in a process that has no other call meanwhile."""
         try:
             answer = self._driver_call(driver, document)
         except GuestFault as fault:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from srs.journal import fsync_directory
 from testbed.devices.disk import Disk
 from testbed.errors import DeviceRefused
 
@@ -38,11 +39,7 @@ def save(directory: Path, inventory: Inventory) -> None:
         file.flush()
         os.fsync(file.fileno())
     fresh.rename(directory / _NAME)  # the commit point
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    fsync_directory(str(directory))
 
 
 def load(directory: Path) -> Inventory:

@@ -5,28 +5,21 @@ never called exec, the second is the version of the layout, which says where its
 a record without AFORK is a program that was started; forks of the driver server do not count.
 """
 
-import ctypes
 import os
 from typing import Final
+
+from testbed.guest import linux
 
 _FILE: Final = "/run/accounting"
 _RECORD: Final = 64
 _NAME: Final = {2: slice(36, 53), 3: slice(48, 64)}
 _AFORK: Final = 1
 
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _switch(path: bytes | None) -> None:
-    if _libc.acct(path) < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), "acct")
-
 
 def start() -> None:
     """Begin to note programs."""
     with open(_FILE, "wb"):
-        _switch(_FILE.encode())
+        linux.account(_FILE)
 
 
 def stop() -> list[str]:
@@ -34,7 +27,7 @@ def stop() -> list[str]:
     # Read first: switching off writes one more record, about the process that does it.
     with open(_FILE, "rb") as file:
         data = file.read()
-    _switch(None)
+    linux.account("")
     os.unlink(_FILE)
     records = (data[at : at + _RECORD] for at in range(0, len(data), _RECORD))
     return [

@@ -20,7 +20,6 @@ from testbed.guest.workers import Pool, Worker
 
 XAPI_SOCKET = "/var/lib/xcp/xapi"
 _POLL_MS = 1000
-_CHUNK = 1 << 16
 
 
 class Agent:

@@ -121,11 +121,7 @@ def store(blob: bytes, path: str, offset: int) -> tuple[Any, bytes]:
     """
     fd = _fresh(path, os.O_RDWR)
     try:
-        zeros, whole = bytes(_GRAIN), memoryview(blob)
-        for begin in range(0, len(blob), _GRAIN):
-            piece = whole[begin : begin + _GRAIN]
-            if piece != zeros[: len(piece)] or os.pread(fd, len(piece), offset + begin) != piece:
-                _put(fd, piece, offset + begin)
+        _put_changes(fd, memoryview(blob), offset)
     finally:
         os.close(fd)
     return None, b""
@@ -133,9 +129,21 @@ def store(blob: bytes, path: str, offset: int) -> tuple[Any, bytes]:
 
 def clear(_blob: bytes, path: str, offset: int, length: int) -> tuple[Any, bytes]:
     """`store` of nothing but zeros."""
-    for begin in range(0, length, _PIECE):
-        store(bytes(min(_PIECE, length - begin)), path, offset + begin)
+    fd, zeros = _fresh(path, os.O_RDWR), memoryview(bytes(_PIECE))
+    try:
+        for begin in range(0, length, _PIECE):
+            _put_changes(fd, zeros[: length - begin], offset + begin)
+    finally:
+        os.close(fd)
     return None, b""
+
+
+def _put_changes(fd: int, data: memoryview, offset: int) -> None:
+    zeros = bytes(_GRAIN)
+    for begin in range(0, len(data), _GRAIN):
+        piece = data[begin : begin + _GRAIN]
+        if piece != zeros[: len(piece)] or os.pread(fd, len(piece), offset + begin) != piece:
+            _put(fd, piece, offset + begin)
 
 
 def _put(fd: int, data: bytes | memoryview, offset: int) -> None:

@@ -12,12 +12,10 @@ import socket
 import struct
 from typing import Final
 
-MS_RDONLY: Final = 1
 MS_BIND: Final = 4096
 MS_MOVE: Final = 8192
 MS_REC: Final = 16384
 MS_PRIVATE: Final = 1 << 18
-MNT_DETACH: Final = 2
 CLONE_NEWNS: Final = 0x00020000
 
 _FINIT_MODULE: Final = 313
@@ -52,6 +50,11 @@ def mount(source: str, target: str, kind: str | None, flags: int = 0, data: str 
         data.encode() if data else None,
     )
     _check(result, target)
+
+
+def account(path: str) -> None:
+    """Let the kernel note in a file which programs run (acct(2)); without a path: no longer."""
+    _check(_libc.acct(path.encode() or None), path)
 
 
 def unmount(target: str, flags: int = 0) -> None:

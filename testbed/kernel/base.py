@@ -147,7 +147,7 @@ class Kernel(ABC):
         return Output(text, answer.value["stderr"], answer.value["returncode"])
 
     def driver_call(self, driver: str | None, document: str) -> Answer:
-        """A SMAPIv1 call in a process of its own (see testbed/guest/smserver.py)."""
+        """A SMAPIv1 call; its process has no other meanwhile (see testbed/guest/smserver.py)."""
         request = pack_body({"driver": driver}, document.encode())
         return self.exchange("sm", {}, blob=request)
 

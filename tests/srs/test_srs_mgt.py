@@ -86,12 +86,9 @@ def test_a_removed_record_makes_room(tmp_path: Path) -> None:
     volume = device(tmp_path / "MGT", capacity=2048 + 3 * 1024)
     for uuid in "abc":
         volume.put(DiskRecord(uuid))
-    assert not volume.has_room(1)
     with pytest.raises(MetadataError, match="full"):
         volume.put(DiskRecord("d"))
     volume.delete("b")
-    assert volume.has_room(1)
-    assert not volume.has_room(2)
     volume.put(DiskRecord("d"))
     assert list(MetadataVolume(str(tmp_path / "MGT")).disks()) == ["a", "d", "c"]
 

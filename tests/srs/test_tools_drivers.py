@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from readers import by_us
 
 from srs import vhd
 from srs.tools import vhd_util
@@ -48,11 +49,6 @@ def run(tmp_path: Path) -> Callable[..., str]:
 def write(path: Path, offset: int, data: bytes) -> None:
     with vhd.open_chain(path, writable=True) as disk:
         disk.write(offset, data)
-
-
-def content(path: Path) -> bytes:
-    with vhd.open_chain(path) as disk:
-        return disk.read(0, disk.size)
 
 
 def test_file_driver(tmp_path: Path, run: Callable[..., str]) -> None:
@@ -285,7 +281,7 @@ def test_lvm_driver(
     model[-512:] = b"y" * 512
     write(Path(leaf.path), 2 * MIB, b"x" * 512)
     write(Path(leaf.path), 2 * size - 512, b"y" * 512)
-    assert content(Path(leaf.path)) == model
+    assert by_us(Path(leaf.path)) == model
     assert util("check", "-n", leaf.path, "-i") == f"{leaf.path} is valid\n"
     util("coalesce", "-n", leaf.path, status=34)
     base.resize(grown(2 * size))
@@ -293,10 +289,10 @@ def test_lvm_driver(
     util("resize", "-f", "-s", 24, "-n", base.path)
     assert util("coalesce", "-n", leaf.path) == "Coalesced 2 sectors"
     assert util("check", "-B", "-n", base.path) == f"{base.path} is valid\n"
-    assert content(Path(base.path)) == model
+    assert by_us(Path(base.path)) == model
 
     # What the leaf holds can be dropped now; it reads the same through its parent.
     util("modify", "-n", leaf.path, "-z")
     assert util("query", "-n", leaf.path, "-sa").splitlines() == ["4329472", "0"]
-    assert content(Path(leaf.path)) == model
+    assert by_us(Path(leaf.path)) == model
     util("create", "-n", volume("small", 4 * MIB).path, "-s", 2, "-S", 2097152, status=28)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from powercut import device, taping
+from readers import by_us
 
 from srs import vhd
 
@@ -23,11 +24,6 @@ def write(path: Path, *pieces: tuple[int, bytes]) -> None:
     with vhd.open_chain(path, writable=True) as disk:
         for offset, data in pieces:
             disk.write(offset, data)
-
-
-def content(path: Path) -> bytes:
-    with vhd.open_chain(path) as disk:
-        return disk.read(0, disk.size)
 
 
 @pytest.fixture
@@ -45,32 +41,32 @@ def chain(tmp_path: Path) -> list[Path]:
 
 def test_into_the_parent(chain: list[Path]) -> None:
     leaf, middle, base = chain
-    expected, child, above = content(leaf), leaf.read_bytes(), base.read_bytes()
+    expected, child, above = by_us(leaf), leaf.read_bytes(), base.read_bytes()
     before = vhd.query(middle)
     assert vhd.coalesce(leaf) == 1 + 4096
-    assert content(middle) == content(leaf) == expected
+    assert by_us(middle) == by_us(leaf) == expected
     assert (leaf.read_bytes(), base.read_bytes()) == (child, above)
     after = vhd.query(middle)
     assert (after.unique_id, after.size, after.hidden) == (before.unique_id, SIZE, 0)
     assert middle.read_bytes()[:512] == middle.read_bytes()[-512:]
     assert vhd.coalesce(leaf) == 1 + 4096
-    assert content(middle) == expected
+    assert by_us(middle) == expected
 
 
 def test_then_the_child_can_be_left_out(chain: list[Path]) -> None:
     leaf, middle, base = chain
-    expected = content(leaf)
+    expected = by_us(leaf)
     vhd.coalesce(middle)
     vhd.set_parent(leaf, base)
     middle.unlink()
-    assert content(leaf) == expected
+    assert by_us(leaf) == expected
 
 
 def test_into_an_ancestor(chain: list[Path]) -> None:
     leaf, middle, base = chain
-    expected, between = content(leaf), middle.read_bytes()
+    expected, between = by_us(leaf), middle.read_bytes()
     assert vhd.coalesce(leaf, ancestor=base) == 7 + 1 + 4096
-    assert content(base) == content(leaf) == expected
+    assert by_us(base) == by_us(leaf) == expected
     assert middle.read_bytes() == between
 
 
@@ -84,12 +80,12 @@ def test_what_a_shorter_disk_hides_becomes_zeros(chain: list[Path]) -> None:
     vhd.snapshot(leaf, chain[1], max_size=10 * MIB)
     vhd.resize(leaf, 8 * MIB)
     write(leaf, (7 * MIB + 512, b"l" * 512))
-    expected = content(leaf)
+    expected = by_us(leaf)
     assert expected[7 * MIB : 7 * MIB + 1024] == bytes(512) + b"l" * 512
     vhd.coalesce(leaf, ancestor=base)
     vhd.set_parent(leaf, base)
-    assert content(leaf) == expected
-    assert content(base)[: 8 * MIB] == expected
+    assert by_us(leaf) == expected
+    assert by_us(base)[: 8 * MIB] == expected
 
 
 def test_what_a_shorter_child_hides_becomes_zeros(chain: list[Path]) -> None:
@@ -98,12 +94,12 @@ def test_what_a_shorter_child_hides_becomes_zeros(chain: list[Path]) -> None:
     vhd.resize(base, 10 * MIB, journal=base.with_name("journal"))
     write(base, (SIZE, b"hidden" * 1024))
     vhd.resize(leaf, 12 * MIB, journal=base.with_name("journal"))
-    expected = content(leaf)
+    expected = by_us(leaf)
     assert not any(expected[SIZE:])
     vhd.coalesce(middle)
-    assert content(leaf) == expected
+    assert by_us(leaf) == expected
     vhd.set_parent(leaf, base)
-    assert content(leaf) == expected
+    assert by_us(leaf) == expected
 
 
 def test_into_a_raw_parent(tmp_path: Path) -> None:
@@ -111,16 +107,16 @@ def test_into_a_raw_parent(tmp_path: Path) -> None:
     raw.write_bytes(b"r" * SIZE)
     vhd.snapshot(leaf, raw, raw_parent=True)
     write(leaf, (0, b"l" * 512), (2 * MIB, b"l" * (2 * MIB)))
-    expected = content(leaf)
+    expected = by_us(leaf)
     assert vhd.coalesce(leaf) == 1 + 4096
-    assert raw.read_bytes() == expected == content(leaf)
+    assert raw.read_bytes() == expected == by_us(leaf)
 
 
 def test_into_a_new_file(chain: list[Path]) -> None:
     leaf, output = chain[0], chain[0].with_name("output.vhd")
     write(leaf, (3 * MIB + 512, bytes(MIB // 2)))
     assert vhd.coalesce(leaf, output=output) == (3 * MIB + 2 * MIB) // 512
-    assert content(output) == content(leaf)
+    assert by_us(output) == by_us(leaf)
     info = vhd.query(output, allocated=True)
     assert (info.disk_type, info.allocated) == (vhd.DYNAMIC, 3)
     before = output.read_bytes()
@@ -136,7 +132,7 @@ def test_output_of_a_disk_on_a_raw_image_is_sparse(tmp_path: Path) -> None:
     vhd.snapshot(leaf, raw, raw_parent=True)
     write(leaf, (0, b"l" * 512))
     vhd.coalesce(leaf, output=output)
-    assert content(output) == content(leaf)
+    assert by_us(output) == by_us(leaf)
     assert vhd.query(output, allocated=True).allocated == 2
 
 
@@ -237,8 +233,8 @@ def test_a_chain_against_a_model(
             model[offset : offset + len(data)] = data
     target = paths[-1 - min(down, len(layers))]
     vhd.coalesce(paths[-1], ancestor=target)
-    assert content(paths[-1]) == model
-    assert (target.read_bytes() if target.suffix == ".raw" else content(target)) == model
+    assert by_us(paths[-1]) == model
+    assert (target.read_bytes() if target.suffix == ".raw" else by_us(target)) == model
 
 
 @settings(max_examples=15, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
@@ -260,22 +256,22 @@ def test_cuts(below: Layer, above: Layer, kind: str, seed: int) -> None:
             if not raw:
                 vhd.create(parent, SIZE)
                 write(parent, *spelled(below))
-        old = parent.read_bytes() if raw else content(parent)
+        old = parent.read_bytes() if raw else by_us(parent)
         vhd.snapshot(leaf, parent, raw_parent=raw)
         write(leaf, *spelled(above))
-        new = content(leaf)
+        new = by_us(leaf)
         with taping(parent) as tape, device(pretend=kind == "device"):
             vhd.coalesce(leaf)
         with device(pretend=kind == "device"):
             for at in sorted({*chance.sample(range(len(tape) + 1), min(8, len(tape))), len(tape)}):
                 tape.cut(at, chance)
-                found = parent.read_bytes() if raw else content(parent)
+                found = parent.read_bytes() if raw else by_us(parent)
                 assert at < len(tape) or found == new
                 assert set(differing(found, old)) <= set(differing(old, new))
                 assert set(differing(found, new)) <= set(differing(old, new))
-                assert content(leaf) == new
+                assert by_us(leaf) == new
                 vhd.coalesce(leaf)
-                assert (parent.read_bytes() if raw else content(parent)) == new
+                assert (parent.read_bytes() if raw else by_us(parent)) == new
 
 
 def spelled(layer: Layer) -> list[tuple[int, bytes]]:

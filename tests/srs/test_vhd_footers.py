@@ -9,6 +9,7 @@ from uuid import UUID
 
 import pytest
 from powercut import Tape, device, taping
+from readers import by_us
 from test_vhd_bad import file_limit
 
 from srs import vhd
@@ -41,11 +42,6 @@ def put(path: Path, offset: int, value: bytes) -> None:
     with path.open("r+b") as file:
         file.seek(offset)
         file.write(value)
-
-
-def content(path: Path) -> bytes:
-    with vhd.open_chain(path) as chain:
-        return chain.read(0, chain.size)
 
 
 def kind_of(path: Path) -> tuple[int, int, int]:
@@ -99,12 +95,12 @@ def test_file_that_ends_with_a_sector_of_its_guest(
     os.truncate(disk, at + 512)
     expected = b"d" * 512 + bytes(BLOCK - 1024) + sector(at) + bytes(SIZE - BLOCK)
     assert kind_of(disk) == (DYNAMIC, SIZE, 0)
-    assert content(disk) == expected
+    assert by_us(disk) == expected
     assert not vhd.check(disk).valid
     assert vhd.check(disk, ignore_footer=True).valid
     vhd.repair(disk)
     assert vhd.check(disk).valid
-    assert content(disk) == expected
+    assert by_us(disk) == expected
 
 
 @pytest.mark.parametrize("on_device", [False, True])
@@ -208,7 +204,7 @@ def test_entries_behind_the_end_do_not_come_back(disk: Path) -> None:
     vhd.repair(disk, backup=True)
     append(disk)
     grow(disk)
-    assert content(disk) == b"a" * BLOCK + bytes(2 * SIZE - BLOCK)
+    assert by_us(disk) == b"a" * BLOCK + bytes(2 * SIZE - BLOCK)
     assert vhd.check(disk).valid
 
 
@@ -235,7 +231,7 @@ def test_blocks_before_the_one_that_did_not_fit_are_kept(disk: Path) -> None:
             chain.write(BLOCK, b"n" * BLOCK)
     assert disk.stat().st_size == end_of_block(1) + 512
     assert vhd.check(disk).valid
-    assert content(disk) == b"a" * BLOCK + bytes(SIZE - BLOCK)
+    assert by_us(disk) == b"a" * BLOCK + bytes(SIZE - BLOCK)
 
 
 def test_no_room_for_the_old_footer_either(disk: Path) -> None:

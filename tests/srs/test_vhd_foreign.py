@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from readers import by_us
 
 from srs import vhd
 from srs.vhd.format import geometry
@@ -29,11 +30,6 @@ def as_if_by(path: Path, creator: bytes, version: int, *, batmap: bool = True) -
     if not batmap:
         raw[BATMAP : BATMAP + 1024] = bytes(1024)
     path.write_bytes(raw)
-
-
-def content(path: Path) -> bytes:
-    with vhd.open_chain(path) as chain:
-        return chain.read(0, chain.size)
 
 
 def rewrite(path: Path, model: bytearray) -> None:
@@ -69,13 +65,13 @@ def test_creators(tmp_path: Path, creator: bytes, version: int, batmap: bool) ->
     model = bytearray(20 * MIB)
     for _ in range(2):
         rewrite(path, model)
-        assert content(path) == model
+        assert by_us(path) == model
         assert vhd.check(path, blocks=True).valid, vhd.check(path)
     assert path.read_bytes()[28:36] == creator + struct.pack(">I", version)
     vhd.snapshot(leaf, path)
     vhd.set_hidden(path, True)
     rewrite(leaf, model)
-    assert content(leaf) == model
+    assert by_us(leaf) == model
     assert vhd.check(leaf, parents=True, blocks=True).valid
     if not batmap:
         assert b"tdbatmap" not in path.read_bytes()[: 16 << 10]
@@ -93,7 +89,7 @@ def test_versions_that_check_rejects(tmp_path: Path, version: int) -> None:
         with pytest.raises(vhd.BadHeader, match="too old"):
             vhd.open_chain(path)
     else:
-        assert content(path) == bytes(2 * MIB)
+        assert by_us(path) == bytes(2 * MIB)
 
 
 def test_blocks_right_behind_the_table(tmp_path: Path) -> None:
@@ -109,7 +105,7 @@ def test_blocks_right_behind_the_table(tmp_path: Path) -> None:
         assert vhd.check(path, blocks=True).valid
         model = bytearray(b"d" * (2 * MIB) + bytes(18 * MIB))
         rewrite(path, model)
-        assert content(path) == model
+        assert by_us(path) == model
         assert vhd.check(path, blocks=True).valid
         vhd.create(path, 20 * MIB)
 
@@ -152,7 +148,7 @@ def test_disk_of_qemu_stays_sound_when_written(tmp_path: Path, options: str) -> 
     raw.write_bytes(random.Random(5).randbytes(5 * MIB) + bytes(11 * MIB))
     command = ["qemu-img", "convert", "-f", "raw", "-O", "vpc", "-o", options, str(raw), str(path)]
     subprocess.run(command, check=True)
-    model = bytearray(content(path))
+    model = bytearray(by_us(path))
     assert model[: 16 * MIB] == raw.read_bytes()
     rewrite(path, model)
     assert vhd.check(path, blocks=True).valid, vhd.check(path)
@@ -162,4 +158,4 @@ def test_disk_of_qemu_stays_sound_when_written(tmp_path: Path, options: str) -> 
     )
     assert raw.read_bytes() == model
     vhd.repair(path)
-    assert content(path) == model
+    assert by_us(path) == model

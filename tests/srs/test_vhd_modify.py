@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from readers import by_us
 
 from srs import vhd
 from srs.vhd.backing import Backing, Buffer
@@ -18,11 +19,6 @@ MIB = 1 << 20
 def write(path: Path, offset: int, data: bytes) -> None:
     with vhd.open_chain(path, writable=True) as disk:
         disk.write(offset, data)
-
-
-def content(path: Path) -> bytes:
-    with vhd.open_chain(path) as disk:
-        return disk.read(0, disk.size)
 
 
 @pytest.fixture
@@ -103,7 +99,7 @@ def test_walk_may_end_at_a_raw_image(tmp_path: Path) -> None:
     info = vhd.query(leaf, depth=True)
     assert (vhd.query(middle).size, vhd.query(middle).max_size) == (9 * MIB, 10 * MIB)
     assert (info.size, info.parent, info.depth) == (10 * MIB, str(raw), 2)
-    assert content(leaf) == b"r" * (9 * MIB) + bytes(MIB)
+    assert by_us(leaf) == b"r" * (9 * MIB) + bytes(MIB)
 
 
 def test_size_of_the_named_parent_counts(base: Path) -> None:
@@ -112,7 +108,7 @@ def test_size_of_the_named_parent_counts(base: Path) -> None:
     vhd.resize(middle, 8 * MIB)
     vhd.snapshot(leaf, middle)
     assert vhd.query(leaf).size == 8 * MIB
-    assert content(leaf) == b"b" * 4096 + bytes(8 * MIB - 4096)
+    assert by_us(leaf) == b"b" * 4096 + bytes(8 * MIB - 4096)
 
 
 def test_key_hash_is_inherited(base: Path) -> None:
@@ -129,13 +125,13 @@ def test_key_hash_is_inherited(base: Path) -> None:
 
 @pytest.mark.parametrize("hidden", [True, False])
 def test_hidden_is_in_both_footers(base: Path, hidden: bool) -> None:
-    before = content(base)
+    before = by_us(base)
     vhd.set_hidden(base, True)
     vhd.set_hidden(base, hidden)
     raw = base.read_bytes()
     assert raw[:512] == raw[-512:]
     assert raw[85] == hidden == vhd.query(base).hidden
-    assert content(base) == before
+    assert by_us(base) == before
 
 
 def test_resize(base: Path) -> None:
@@ -149,7 +145,7 @@ def test_resize(base: Path) -> None:
     assert raw[:512] == raw[-512:]
     assert raw[40:48] == (4 * MIB).to_bytes(8, "big")
     write(path, 10 * MIB - 512, b"y" * 512)
-    assert content(path) == b"x" * (4 * MIB) + bytes(6 * MIB - 512) + b"y" * 512
+    assert by_us(path) == b"x" * (4 * MIB) + bytes(6 * MIB - 512) + b"y" * 512
 
 
 @pytest.mark.parametrize("size", [2 * MIB, 40 * MIB + 1, 1 << 50])
@@ -188,12 +184,12 @@ def test_footer_of_a_file_without_primary_goes_to_the_end(base: Path) -> None:
 
 
 def test_physical_size(base: Path) -> None:
-    before, length = content(base), base.stat().st_size
+    before, length = by_us(base), base.stat().st_size
     for size in (8 * MIB, length):
         vhd.set_physical_size(base, size)
         assert base.stat().st_size == size
         assert base.read_bytes()[-512:] == base.read_bytes()[:512]
-        assert content(base) == before
+        assert by_us(base) == before
     for size in (length - 512, length + 1, 0):
         with pytest.raises(vhd.SizeRefused) as caught:
             vhd.set_physical_size(base, size)
@@ -221,7 +217,7 @@ def test_set_parent(chain: Path) -> None:
     assert (info.parent, info.stored_parent) == (str(other), "./copies/other.vhd")
     assert info.unique_id == identity
     write(chain, MIB, b"n" * 512)
-    assert content(chain)[:1536] == b"o" * 512 + b"l" * 512 + b"o" * 512
+    assert by_us(chain)[:1536] == b"o" * 512 + b"l" * 512 + b"o" * 512
     raw = chain.read_bytes()
     windows = ".\\copies\\other.vhd".encode("utf-16-le")
     assert raw[0xE00 : 0xE00 + 512] == raw[0x1000 : 0x1000 + 512] == windows.ljust(512, b"\0")
@@ -232,9 +228,9 @@ def test_set_raw_parent(chain: Path) -> None:
     raw = chain.with_name("flat.raw")
     raw.write_bytes(b"f" * (4 * MIB))
     vhd.set_parent(chain, raw, raw_parent=True)
-    assert content(chain)[:1536] == b"f" * 512 + b"l" * 512 + b"f" * 512
+    assert by_us(chain)[:1536] == b"f" * 512 + b"l" * 512 + b"f" * 512
     vhd.set_parent(chain, chain.with_name("base.vhd"))
-    assert content(chain)[:1536] == b"b" * 512 + b"l" * 512 + b"b" * 512
+    assert by_us(chain)[:1536] == b"b" * 512 + b"l" * 512 + b"b" * 512
 
 
 def test_set_parent_refused(chain: Path) -> None:
@@ -322,8 +318,8 @@ def test_cut_during_set_parent(chain: Path, seed: int, name: str) -> None:
         assert found in (old, new)
         seen.add(found)
         vhd.set_parent(chain, other)
-        assert content(chain)[:1536] == new
-    assert content(chain)[:1536] == new
+        assert by_us(chain)[:1536] == new
+    assert by_us(chain)[:1536] == new
     assert seen == {old, new}
 
 
@@ -335,7 +331,7 @@ def whole_header(path: Path) -> bool:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_cut_during_a_change_of_the_footer(chain: Path, seed: int) -> None:
-    before, data = chain.read_bytes(), content(chain)
+    before, data = chain.read_bytes(), by_us(chain)
     for count in itertools.count():
         chain.write_bytes(before)
         try:
@@ -343,7 +339,7 @@ def test_cut_during_a_change_of_the_footer(chain: Path, seed: int) -> None:
                 vhd.set_hidden(chain, True)
         except Cut:
             assert vhd.query(chain).hidden in (0, 1)
-            assert content(chain) == data
+            assert by_us(chain) == data
             vhd.set_hidden(chain, True)
         else:
             break

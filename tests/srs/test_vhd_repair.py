@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from readers import by_us
 
 from srs import vhd
 
@@ -35,11 +36,6 @@ def put(path: Path, offset: int, value: bytes) -> None:
         file.write(value)
 
 
-def content(path: Path) -> bytes:
-    with vhd.open_chain(path) as chain:
-        return chain.read(0, chain.size)
-
-
 def test_sound_disk_stays_as_it_is(disk: Path) -> None:
     before = disk.read_bytes()
     vhd.repair(disk)
@@ -49,7 +45,7 @@ def test_sound_disk_stays_as_it_is(disk: Path) -> None:
 
 @pytest.mark.parametrize("lost", ["primary", "cut", "backup", "longer"])
 def test_footer_comes_back(disk: Path, lost: str) -> None:
-    before, expected = disk.read_bytes(), content(disk)
+    before, expected = disk.read_bytes(), by_us(disk)
     if lost == "primary":
         put(disk, -512, b"\xc7" * 512)
     elif lost == "cut":
@@ -62,7 +58,7 @@ def test_footer_comes_back(disk: Path, lost: str) -> None:
     vhd.repair(disk)
     assert disk.read_bytes() == before
     assert vhd.check(disk).valid
-    assert content(disk) == expected
+    assert by_us(disk) == expected
 
 
 def test_backup_decides_when_told(disk: Path) -> None:
@@ -98,22 +94,22 @@ def test_null_identity_is_replaced(disk: Path) -> None:
 
 
 def test_torn_batmap_is_emptied(disk: Path) -> None:
-    expected = content(disk)
+    expected = by_us(disk)
     put(disk, 2560, b"\xff")
     assert [str(line) for line in vhd.check(disk).findings] == [
         "batmap is invalid: invalid checksum"
     ]
     vhd.repair(disk)
     assert vhd.check(disk, blocks=True).valid
-    assert content(disk) == expected
+    assert by_us(disk) == expected
 
 
 def test_end_of_the_last_block_may_be_missing_if_nothing_was_there(disk: Path) -> None:
-    expected, whole = content(disk), disk.read_bytes()
+    expected, whole = by_us(disk), disk.read_bytes()
     os.truncate(disk, len(whole) - 512 - 2 * MIB + 1024)
     vhd.repair(disk)
     assert vhd.check(disk).valid
-    assert content(disk) == expected
+    assert by_us(disk) == expected
 
 
 @pytest.mark.parametrize("length", [1023, 1, 0, -512, -MIB])
@@ -136,15 +132,15 @@ def test_fixed_disk(tmp_path: Path) -> None:
 
 
 def test_fill(disk: Path) -> None:
-    expected = content(disk)
+    expected = by_us(disk)
     vhd.fill(disk)
     assert vhd.check(disk, usage=True).usage[-1].written == SIZE // 512
     assert vhd.check(disk, blocks=True).valid
     vhd.create(disk.with_name("parent.vhd"), SIZE)  # Whatever the parent holds does not matter.
-    assert content(disk) == expected
+    assert by_us(disk) == expected
     before = disk.stat().st_size
     vhd.fill(disk.with_name("parent.vhd"))
-    assert content(disk.with_name("parent.vhd")) == bytes(SIZE)
+    assert by_us(disk.with_name("parent.vhd")) == bytes(SIZE)
     assert disk.stat().st_size == before
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from powercut import device, taping
+from readers import by_us
 
 from srs import vhd
 from srs.vhd import labels
@@ -31,14 +32,9 @@ def leaf(tmp_path: Path) -> Path:
     return leaf
 
 
-def content(path: Path) -> bytes:
-    with vhd.open_chain(path) as disk:
-        return disk.read(0, disk.size)
-
-
 def test_parent_shows_through(leaf: Path) -> None:
     drop_data(leaf)
-    assert content(leaf) == BELOW
+    assert by_us(leaf) == BELOW
     assert vhd.check(leaf).valid
     assert (vhd.query(leaf, allocated=True).allocated, leaf.stat().st_size) == (0, 5120)
     drop_data(leaf)
@@ -48,7 +44,7 @@ def test_parent_shows_through(leaf: Path) -> None:
 def test_disk_without_parent_is_zeros(leaf: Path) -> None:
     base = leaf.with_name("base.vhd")
     drop_data(base)
-    assert content(base) == bytes(6 * MIB)
+    assert by_us(base) == bytes(6 * MIB)
     assert vhd.check(base).valid
 
 
@@ -61,7 +57,7 @@ def test_disk_of_another_writer(leaf: Path) -> None:
         raw[at + 64 : at + 68] = total.to_bytes(4, "big")
     leaf.write_bytes(raw)
     drop_data(leaf)
-    assert content(leaf) == BELOW
+    assert by_us(leaf) == BELOW
 
 
 def test_fixed_disk_is_refused(tmp_path: Path, leaf: Path) -> None:
@@ -79,13 +75,13 @@ def test_cut_while_dropping(leaf: Path, on_device: bool) -> None:
     """Each block has its content or none, and the disk can be dropped and written again."""
     if on_device:
         vhd.set_physical_size(leaf, 8 * MIB)
-    before = content(leaf)
+    before = by_us(leaf)
     with device(pretend=on_device), taping(leaf) as tape:
         drop_data(leaf)
     for at in range(len(tape) + 1):
         for seed in range(3):
             tape.cut(at, random.Random(seed))
-            found = content(leaf)
+            found = by_us(leaf)
             for block in range(0, 6 * MIB, 2 * MIB):
                 end = block + 2 * MIB
                 assert found[block:end] in (before[block:end], BELOW[block:end])
@@ -93,7 +89,7 @@ def test_cut_while_dropping(leaf: Path, on_device: bool) -> None:
                 disk.write(MIB, b"new")
             assert vhd.check(leaf).valid
             drop_data(leaf)
-            assert content(leaf) == BELOW
+            assert by_us(leaf) == BELOW
 
 
 @pytest.mark.parametrize("marker", [0, 1, 255])
