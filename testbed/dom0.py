@@ -7,23 +7,20 @@
 
 from collections.abc import Mapping
 
-from testbed.errors import TestbedError
 from testbed.kernel.base import Kernel
-from xapi.errors import plugin_failure
+from xapi.backend import PluginFailed
 
 
 def plugin(kernel: Kernel, fn: str, args: Mapping[str, str]) -> str:
     """Run a function of the plugin.
 
     Raises:
-        XenAPIError: XENAPI_PLUGIN_FAILURE [what, stdout, stderr].
+        PluginFailed: XENAPI_PLUGIN_FAILURE [what, stdout, stderr].
+        KernelDied: the host is down.
     """
     if fn != "run" or set(args) != {"command"}:
-        raise plugin_failure("the plugin has fn=run args:command=<...>", "", "")
-    try:
-        done = kernel.run(["sh", "-c", args["command"]])
-    except TestbedError as error:
-        raise plugin_failure("the host is down", "", str(error)) from error
+        raise PluginFailed("the plugin has fn=run args:command=<...>", "", "")
+    done = kernel.run(["sh", "-c", args["command"]])
     if done.returncode:
-        raise plugin_failure(f"non-zero exit {done.returncode}", done.stdout, done.stderr)
+        raise PluginFailed(f"non-zero exit {done.returncode}", done.stdout, done.stderr)
     return done.stdout.removesuffix("\n")

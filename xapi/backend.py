@@ -3,7 +3,8 @@
 Exception
 └── HostError             the host could not do it; the text says what and why
     ├── BackendUnavailable    the host is down: whether the call had any effect is unknown
-    └── DeviceBusy            unplug: something on the host still has the device open
+    ├── DeviceBusy            unplug: something on the host still has the device open
+    └── PluginFailed          a host plugin failed, with an error of the XenAPI
 """
 
 from __future__ import annotations
@@ -23,6 +24,15 @@ class BackendUnavailable(HostError):
 
 class DeviceBusy(HostError):
     """The device stays plugged in because something has it open."""
+
+
+class PluginFailed(HostError):
+    """A host plugin did not do what it was asked to. `code` and `params` are the XenAPI's."""
+
+    def __init__(self, *params: str, code: str = "XENAPI_PLUGIN_FAILURE") -> None:
+        super().__init__(code, *params)
+        self.code = code
+        self.params = params
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +57,14 @@ class HostBackend(Protocol):
 
         Raises:
             BackendUnavailable: the host is down, or went down before the driver answered.
+        """
+
+    def plugin_call(self, plugin: str, fn: str, args: Mapping[str, str]) -> str:
+        """Run a function of a host plugin, even while a driver runs that waits for it.
+
+        Raises:
+            PluginFailed: the plugin failed, or there is none of that name.
+            BackendUnavailable: the host is down.
         """
 
     def plug(self, attached: Mapping[str, object], *, writable: bool) -> str:

@@ -159,7 +159,7 @@ CODES: dict[str, Code] = {
         "Guests cannot be asked to hold still.", ("vm",), "Take a common snapshot: VM.snapshot."
     ),
     "XENAPI_MISSING_PLUGIN": Code("The host has no such plugin.", ("plugin",)),
-    "XENAPI_PLUGIN_FAILURE": Code("The host's plugin failed.", ("status", "stdout", "stderr")),
+    "XENAPI_PLUGIN_FAILURE": Code("The host's plugin failed.", ("fn", "error", "text")),
 }
 
 
@@ -224,11 +224,6 @@ def not_allowed(reason: str) -> XenAPIError:
 def vdi_in_use(vdi: str, operation: str) -> XenAPIError:
     """An attached VBD forbids `operation` on the VDI."""
     return XenAPIError("VDI_IN_USE", (vdi, operation))
-
-
-def plugin_failure(status: str, stdout: str, stderr: str) -> XenAPIError:
-    """A host plugin did not do what it was asked to."""
-    return XenAPIError("XENAPI_PLUGIN_FAILURE", (status, stdout, stderr))
 
 
 def sr_has_no_pbds(sr: str) -> XenAPIError:

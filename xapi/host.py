@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 
 from xapi import vm_power
+from xapi.backend import BackendUnavailable, PluginFailed
 from xapi.database import Database
 from xapi.datamodel import CLASSES
 from xapi.datatypes import STRING_MAP, Basic, Ref
@@ -158,11 +159,19 @@ def _end_operations(db: Database) -> None:
 
 
 def call_plugin(call: Call, host: str, plugin: str, fn: str, args: Mapping[str, str]) -> str:
-    """Run a function of a host plugin; what it returns is text."""
+    """Run a function of a host plugin; what it returns is text.
+
+    Raises:
+        XenAPIError: what the plugin failed with, XENAPI_MISSING_PLUGIN [plugin], or
+            HOST_OFFLINE [host].
+    """
     call.xapi.db.get("host", host, "uuid")
-    if plugin not in call.xapi.plugins:
-        raise XenAPIError("XENAPI_MISSING_PLUGIN", (plugin,))
-    return call.xapi.plugins[plugin](fn, args)
+    try:
+        return call.xapi.backend.plugin_call(plugin, fn, args)
+    except BackendUnavailable as error:
+        raise XenAPIError("HOST_OFFLINE", (host,)) from error
+    except PluginFailed as error:
+        raise XenAPIError(error.code, error.params) from error
 
 
 def _enable(call: Call, host: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from xapi import host, sm
@@ -18,7 +18,7 @@ from xapi.httpd import HttpServer
 from xapi.policy import Policy
 from xapi.session import Sessions
 from xapi.smapiv1 import SMAPIv1
-from xapi.toolstack import Plugin, Toolstack
+from xapi.toolstack import Toolstack
 from xapi.web import Application
 
 
@@ -33,7 +33,6 @@ class XapiServer:
         password: root's password over TCP.
         uuid_source: where uuids and references come from; it must never repeat itself.
         patience: for how many seconds a call waits for another operation to end.
-        plugins: host plugins by name, for host.call_plugin.
         state: the file that keeps the objects when the server ends; None: they end with it.
 
     Raises:
@@ -50,7 +49,6 @@ class XapiServer:
         password: str = "testbed",
         uuid_source: Callable[[], str] | None = None,
         patience: float = 600.0,
-        plugins: Mapping[str, Plugin] | None = None,
         state: Path | None = None,
     ) -> None:
         db = Database(uuid_source or (lambda: str(uuid.uuid4())), state)
@@ -65,7 +63,6 @@ class XapiServer:
             storage=storage,
             datapath=Datapath(db, storage, backend, this_host),
             backend=backend,
-            plugins=plugins or {},
             pool=pool,
             host=this_host,
             dom0=dom0,

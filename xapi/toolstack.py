@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from xapi.backend import HostBackend
 from xapi.database import Database
@@ -13,9 +11,6 @@ from xapi.event import Events
 from xapi.policy import Policy
 from xapi.session import Sessions
 from xapi.storage import Storage
-
-#: A host plugin: called with (function, arguments), it returns the result as text.
-Plugin: TypeAlias = Callable[[str, Mapping[str, str]], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +24,6 @@ class Toolstack:
     storage: Storage
     datapath: Datapath
     backend: HostBackend
-    plugins: Mapping[str, Plugin]
     pool: str
     host: str
     dom0: str

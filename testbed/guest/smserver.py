@@ -12,6 +12,9 @@ One connection, one process. Frames (testbed/guest/frames.py) in turns:
 
     request   {"driver": "lvhd"} + the XML-RPC document; no driver: which ones are there?
     answer    {"stderr": text, "returncode": 0} + the XML-RPC document
+
+    request   {"plugin": "on-slave", "fn": "is_open", "args": {...}}: a host plugin
+    answer    {"value": text} or {"error": [code of the XenAPI, parameters ...]}
 """
 
 import gc
@@ -76,11 +79,13 @@ class _Caller:
 
     def perform(self, body: bytes) -> bytes:
         """One call."""
-        from srs import command, registry
+        from srs import command, plugins, registry
 
         # While it waits the kernel reaps what it started; now drivers wait for programs.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         header, document = unpack_body(body)
+        if "plugin" in header:
+            return pack_body(plugins.call(header["plugin"], header["fn"], header["args"]))
         if header["driver"] is None:
             return pack_body(registry.names())
         reply = command.execute(registry.get(header["driver"]), document.decode())
@@ -122,10 +127,11 @@ def serve(listener: socket.socket, variants: list[str]) -> None:
         variants: Python files that register more drivers, or other ones in their place.
     """
     # Here, not at the top: the agent imports this module, and must stay small.
-    from srs import command, registry
+    from srs import command, plugins, registry
 
     command.warm_up()
     registry.names()
+    plugins.load()
     _load_variants(variants)
     # What is imported stays: no collector pass may touch (and so copy) these pages in a child.
     gc.collect()

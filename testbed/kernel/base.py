@@ -151,6 +151,12 @@ class Kernel(ABC):
         request = pack_body({"driver": driver}, document.encode())
         return self.exchange("sm", {}, blob=request)
 
+    def plugin_call(self, plugin: str, fn: str, arguments: Mapping[str, str]) -> dict[str, Any]:
+        """A host plugin's function in a process of its own; what srs.plugins.call returns."""
+        request = pack_body({"plugin": plugin, "fn": fn, "args": dict(arguments)})
+        result: dict[str, Any] = self.exchange("sm", {}, blob=request).value
+        return result
+
     def offer(self, service: str, path: Path) -> None:
         """Let the guest reach the Unix socket at `path` under the name of a service."""
         self._services[service] = path

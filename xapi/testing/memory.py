@@ -18,7 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from xapi.backend import BackendUnavailable, DeviceBusy, HostError, PluginReply
+from xapi.backend import BackendUnavailable, DeviceBusy, HostError, PluginFailed, PluginReply
+
+#: A host plugin: called with (function, arguments), it returns text.
+Plugin = Callable[[str, Mapping[str, str]], str]
 
 _NULL = "OpaqueRef:NULL"
 _EPOCH = xmlrpc.client.DateTime("19700101T00:00:00Z")
@@ -100,7 +103,7 @@ class MemoryHost:
     `capabilities` are those of each SR type; `faults` makes commands fail, with
     `once_after` only one of them, after so many that succeed; `replies` answer
     with anything at all; `gates` holds commands back until the event is set; `calls` are the
-    requests so far; `numbers` make locations, no two alike.
+    requests so far; `plugins` are its host plugins by name; `numbers` make locations, no two alike.
     """
 
     capabilities: dict[str, tuple[str, ...]]
@@ -113,6 +116,7 @@ class MemoryHost:
     replies: dict[str, PluginReply] = field(default_factory=dict)
     gates: dict[str, threading.Event] = field(default_factory=dict)
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    plugins: Mapping[str, Plugin] = field(default_factory=dict)
     srs: dict[str, dict[str, Disk]] = field(default_factory=dict)
     attached_srs: set[str] = field(default_factory=set)
     devices: dict[str, Disk] = field(default_factory=dict)
@@ -151,6 +155,12 @@ class MemoryHost:
             self.once_after[command] -= 1
         if self.once_after.get(command, -1) == -1:
             raise self.faults[command]
+
+    def plugin_call(self, plugin: str, fn: str, args: Mapping[str, str]) -> str:
+        """Call a function of the test's."""
+        if plugin not in self.plugins:
+            raise PluginFailed(plugin, code="XENAPI_MISSING_PLUGIN")
+        return self.plugins[plugin](fn, args)
 
     def plug(self, attached: Mapping[str, object], *, writable: bool) -> str:
         """A device for what vdi_attach said."""

@@ -13,7 +13,7 @@ from typing import Any
 import XenAPI
 
 from xapi.server import XapiServer
-from xapi.testing.memory import CAPABILITIES, MemoryHost, UnixTransport
+from xapi.testing.memory import CAPABILITIES, MemoryHost, Plugin, UnixTransport
 
 #: The SR types of a rig that was not told otherwise.
 TYPES: Mapping[str, tuple[str, ...]] = {
@@ -155,17 +155,16 @@ def serve(
     types: Mapping[str, tuple[str, ...]] = TYPES,
     *,
     patience: float = 10.0,
-    plugins: Mapping[str, Callable[[str, Mapping[str, str]], str]] | None = None,
+    plugins: Mapping[str, Plugin] | None = None,
 ) -> Iterator[Rig]:
     """A server for the time of the block; its uuids are the same in every run."""
-    host = MemoryHost(dict(types), directory / "xapi")
+    host = MemoryHost(dict(types), directory / "xapi", plugins=plugins or {})
     numbers = random.Random(2026)
     server = XapiServer(
         host,
         unix_socket=host.socket,
         uuid_source=lambda: str(uuid.UUID(int=numbers.getrandbits(128), version=4)),
         patience=patience,
-        plugins=plugins,
     )
     server.start()
     rig = Rig(server, host, None, None)
