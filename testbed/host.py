@@ -20,6 +20,7 @@ from uuid import UUID
 
 from testbed import dom0
 from testbed.devices.disk import Disk, create_file
+from testbed.devices.layer import Layer
 from testbed.errors import DeviceRefused, GuestFault, KernelDied
 from testbed.inventory import Inventory, load, save
 from testbed.kernel import choose
@@ -196,7 +197,10 @@ class Host:
     def _replug(self) -> dict[str, str]:
         """Plug in what was there before; returns how devices are called now, by their old names."""
         before, self._disks = self._disks, []
-        renamed = {disk.device: self._plug(disk.path, disk.size).device for disk in before}
+        renamed = {
+            disk.device: self._plug(disk.path, disk.size, layered=disk.layered).device
+            for disk in before
+        }
         for path, disk in self._directories.items():
             self.kernel.call("mount", source=self._like(disk).device, target=path, kind="ext4")
         return {old: new for old, new in renamed.items() if old != new}
@@ -262,23 +266,35 @@ class Host:
 
     # --- devices -------------------------------------------------------------------------
 
-    def add_disk(self, size: int) -> Disk:
-        """Hot-plug a new, empty disk of `size` bytes. Only what is written takes space."""
+    def add_disk(self, size: int, *, layered: bool = False) -> Disk:
+        """Hot-plug a new, empty disk of `size` bytes. Only what is written takes space.
+
+        With `layered`, faults can be put below it: see `layer`.
+        """
         paths = (self.state_directory / f"disk{number}" for number in self._disk_numbers)
         path = next(path for path in paths if not path.exists())
         create_file(path, size)
-        disk = self._plug(path, size)
+        disk = self._plug(path, size, layered=layered)
         self._write_inventory()
         return disk
 
-    def _plug(self, path: Path, size: int) -> Disk:
-        disk = Disk(path, size, self.kernel.add_disk(path))
+    def _plug(self, path: Path, size: int, *, layered: bool) -> Disk:
+        disk = Disk(path, size, self.kernel.add_disk(path, layered=layered), layered)
         self._disks.append(disk)
         return disk
 
     def _like(self, old: Disk) -> Disk:
         """The disk that stands on the same file now."""
         return next(disk for disk in self._disks if disk.path == old.path)
+
+    def layer(self, disk: Disk | str) -> Layer:
+        """What lies below a disk that was added with a layer, or below a directory on one.
+
+        Raises:
+            DeviceRefused: it has no layer.
+        """
+        plugged = self._like(self._directories[disk] if isinstance(disk, str) else disk)
+        return Layer(self.kernel, self.kernel.below_layer(plugged.device), plugged.size)
 
     def remove_disk(self, disk: Disk) -> None:
         """Unplug a disk and delete its file. Raises DeviceRefused while it is in use."""
@@ -287,9 +303,9 @@ class Host:
         self._write_inventory()
         disk.path.unlink()
 
-    def add_directory(self, size: int) -> str:
+    def add_directory(self, size: int, *, layered: bool = False) -> str:
         """A fresh ext4 file system on a disk of its own, mounted; returns its path inside."""
-        disk = self.add_disk(size)
+        disk = self.add_disk(size, layered=layered)
         path = f"/mnt/disks/{disk.path.name}"
         # No discard: ubd takes it in pieces of 32 KiB, and a fresh disk is a hole already.
         argv = ["mkfs.ext4", "-q", "-F", "-E", "nodiscard,lazy_itable_init", disk.device]

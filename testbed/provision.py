@@ -50,6 +50,7 @@ def provision(
     driver: str = "",
     size: int = 8 * GiB,
     label: str = "",
+    layered: bool = False,
 ) -> ProvisionedSR:
     """Make devices and an SR on them through the XenAPI.
 
@@ -60,6 +61,7 @@ def provision(
         driver: another driver than the recipe's, for variants of it.
         size: bytes of the disk below; sparse.
         label: the SR's name_label.
+        layered: let faults be put below its device (`Host.layer` of the medium).
 
     Raises:
         DeviceRefused: no such kind.
@@ -70,12 +72,12 @@ def provision(
         raise DeviceRefused(f"no SR kind {kind!r}", hint=f"kinds: {', '.join(RECIPES)}")
     medium: Disk | str
     if recipe.medium == "directory":
-        medium = host.add_directory(size)
+        medium = host.add_directory(size, layered=layered)
         location = f"{medium}/sr"
         host.kernel.call("make_directory", path=location)
         device_config = {"location": location, **recipe.device_config}
     else:
-        medium = host.add_disk(size)
+        medium = host.add_disk(size, layered=layered)
         device_config = {"device": medium.device, **recipe.device_config}
     api = session.xenapi
     try:

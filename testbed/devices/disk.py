@@ -19,11 +19,13 @@ class Disk:
         path: the sparse file on this machine.
         size: bytes that the device has; only what is written takes space.
         device: its name inside, such as /dev/loop0.
+        layered: a device-mapper device lies below it (see testbed/devices/layer.py).
     """
 
     path: Path
     size: int
     device: str
+    layered: bool = False
 
 
 def create_file(path: Path, size: int) -> Path:

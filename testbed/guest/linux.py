@@ -24,7 +24,8 @@ _BLKFLSBUF: Final = 0x1261
 _LOOP_CTL_GET_FREE: Final = 0x4C82
 _LOOP_CONFIGURE: Final = 0x4C0A
 _LOOP_CLR_FD: Final = 0x4C01
-_LOOP_CONFIG: Final = struct.Struct("=II232x64x")  # fd, block size, loop_info64, reserved
+_LOOP_CONFIG: Final = struct.Struct("=II52xI176x64x")  # fd, block size, lo_flags, reserved
+_LO_FLAGS_DIRECT_IO: Final = 16
 _SIOCSIFFLAGS: Final = 0x8914
 _IFF_UP_LOOPBACK_RUNNING: Final = 0x49
 
@@ -99,8 +100,11 @@ def bring_up_loopback() -> None:
         fcntl.ioctl(sock, _SIOCSIFFLAGS, request)
 
 
-def attach_loop(path: str, *, read_only: bool = False) -> str:
+def attach_loop(path: str, *, read_only: bool = False, direct: bool = False) -> str:
     """Bind a free loop device to a file or block device; returns /dev/loopN.
+
+    With `direct` nothing is cached between the two: each request goes through at once, and
+    what the lower device answers is the answer.
 
     Raises:
         OSError: the file cannot be opened, or no loop device is left.
@@ -116,7 +120,8 @@ def attach_loop(path: str, *, read_only: bool = False) -> str:
             device = f"/dev/loop{number}"
             loop = os.open(device, os.O_RDWR | os.O_CLOEXEC)
             try:
-                fcntl.ioctl(loop, _LOOP_CONFIGURE, bytearray(_LOOP_CONFIG.pack(backing, 512)))
+                config = _LOOP_CONFIG.pack(backing, 512, _LO_FLAGS_DIRECT_IO if direct else 0)
+                fcntl.ioctl(loop, _LOOP_CONFIGURE, bytearray(config))
             except OSError as error:
                 # Somebody else took the free one between the two calls: ask for another.
                 if error.errno != errno.EBUSY:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from srs.forking import name_process
-from testbed.guest import accounting, blocks, census, linux, nbd, workers
+from testbed.guest import accounting, blocks, census, linux, mapper, nbd, workers
 from testbed.guest.frames import pack_body, unpack_body
 
 #: Processes of driver calls are to be had here, one a connection (testbed/guest/smserver.py).
@@ -108,6 +108,14 @@ SLOW: dict[str, Slow] = {
     "clear": blocks.clear,
     "copy": blocks.copy,
     "digest": blocks.digest,
+    "dm_create": mapper.create,
+    "dm_message": mapper.message,
+    "dm_remove": mapper.remove,
+    "dm_resume": mapper.resume,
+    "dm_status": mapper.status,
+    "dm_suspend": mapper.suspend,
+    "dm_switch": mapper.switch,
+    "dm_table": mapper.table,
     "plug": nbd.plug,
     "read": blocks.read,
     "run": _run,

@@ -21,6 +21,11 @@ MODULES = ("loop", "dm-mod", "nbd", "ext4")
 BOOT_TIMEOUT = 30.0
 
 
+def layer_name(below: str) -> str:
+    """What device-mapper calls the layer above a device."""
+    return f"layer-{below.rpartition('/')[2]}"
+
+
 @dataclass(frozen=True, slots=True)
 class Output:
     """What a program inside printed, and its exit status."""
@@ -74,12 +79,30 @@ class Kernel(ABC):
         """An end without warning: what was not flushed to a disk is lost. Idempotent."""
 
     @abstractmethod
-    def add_disk(self, path: Path) -> str:
+    def add_disk(self, path: Path, *, layered: bool = False) -> str:
         """Plug a file in as a disk; returns the device inside, /dev/loopN.
 
+        Args:
+            path: a file below the state directory.
+            layered: put a device-mapper device in between (see testbed/devices/layer.py), and
+                no cache above it.
+
         Raises:
-            DeviceRefused: no slot is left, or the file cannot be used.
+            DeviceRefused: no slot is left, the file cannot be used, or this kind of kernel
+                has no layers.
         """
+
+    @abstractmethod
+    def below_layer(self, device: str) -> str:
+        """The device below the layer of a disk that was plugged in with one.
+
+        Raises:
+            DeviceRefused: it has none.
+        """
+
+    @abstractmethod
+    def require(self, *modules: str) -> None:
+        """Load modules of this kernel, and what they need; those that are there are fine."""
 
     @abstractmethod
     def remove_disk(self, device: str) -> None:

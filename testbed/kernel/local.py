@@ -151,13 +151,26 @@ class LocalKernel(Kernel):
                 detach_loop(device)
         self._disks.clear()
 
-    def add_disk(self, path: Path) -> str:
+    def add_disk(self, path: Path, *, layered: bool = False) -> str:
         """Plug a sparse file in as a loop device."""
+        if layered:
+            raise DeviceRefused(
+                "the machine's own kernel shows LVM the disk below a layer too",
+                hint="use --kernel uml",
+            )
         if not path.is_file():
             raise DeviceRefused(f"there is no file {path}")
         device = str(self.call("attach_loop", path=f"{HOST_ROOT}{path.resolve()}"))
         self._disks.add(device)
         return device
+
+    def below_layer(self, device: str) -> str:
+        """There are none."""
+        raise DeviceRefused(f"{device} was plugged in without a layer")
+
+    def require(self, *modules: str) -> None:
+        """Load them as the machine does."""
+        run(["modprobe", "-a", *modules])
 
     def remove_disk(self, device: str) -> None:
         """Take a disk out."""

@@ -19,7 +19,7 @@ from typing import Final
 from testbed.errors import BootFailed, DeviceRefused, GuestFault, KernelDied, PackageMissing
 from testbed.guest.ring import Bell, Ring, region_size
 from testbed.kernel import guestconfig, mconsole
-from testbed.kernel.base import BOOT_TIMEOUT, MODULES, Kernel
+from testbed.kernel.base import BOOT_TIMEOUT, MODULES, Kernel, layer_name
 from testbed.kernel.channel import Channel
 from testbed.kernel.console import Console
 from testbed.kernel.modules import load_order
@@ -73,6 +73,7 @@ class UmlKernel(Kernel):
         self._memory = memory
         self._raid6 = raid6
         self._slots: dict[str, str] = {}  # device inside -> ubd letter
+        self._layered: set[str] = set()
         self._plugging = threading.Lock()
         self._memory_state: StateDirectory | None = None
         self._bells: list[Bell] = []
@@ -170,14 +171,15 @@ class UmlKernel(Kernel):
         if self._memory_state is not None:
             self._memory_state.close()
         self._slots.clear()
+        self._layered.clear()
 
     # --- disks ---------------------------------------------------------------------------
 
-    def add_disk(self, path: Path) -> str:
-        """Hot-plug: sparse file -> /dev/ubdX -> /dev/loopN.
+    def add_disk(self, path: Path, *, layered: bool = False) -> str:
+        """Hot-plug: sparse file -> /dev/ubdX -> [device-mapper ->] /dev/loopN.
 
-        The loop device on top gives drivers the same kind of name on every kernel; flush and
-        discard pass through it.
+        The loop device on top gives drivers the same kind of name on every kernel, with a
+        layer below it or without; flush and discard pass through it.
         """
         if any(character in str(path) for character in ",: "):
             raise DeviceRefused(f"the path {path} has a character that ubd cannot take")
@@ -190,9 +192,29 @@ class UmlKernel(Kernel):
             if not free:
                 raise DeviceRefused(f"all {len(_SLOTS)} disk slots are taken")
             self._manage(f"config ubd{free[0]}={path}")
-            device = str(self.call("attach_loop", path=f"/dev/ubd{free[0]}"))
+            lower = f"/dev/ubd{free[0]}"
+            upper = self._add_layer(lower) if layered else lower
+            device = str(self.call("attach_loop", path=upper, direct=layered))
             self._slots[device] = free[0]
+            if layered:
+                self._layered.add(device)
             return device
+
+    def _add_layer(self, lower: str) -> str:
+        sectors = self.call("size", path=lower) // 512
+        rows = [(0, sectors, "linear", f"{lower} 0")]
+        return str(self.call("dm_create", name=layer_name(lower), table=rows))
+
+    def below_layer(self, device: str) -> str:
+        """/dev/ubdX of a layered disk."""
+        if device not in self._layered:
+            raise DeviceRefused(f"{device} was plugged in without a layer")
+        return f"/dev/ubd{self._slots[device]}"
+
+    def require(self, *modules: str) -> None:
+        """Load them by call."""
+        files = [(path, "") for path in load_order(_module_tree(), modules)]
+        self.call("load_modules", modules=files)
 
     def remove_disk(self, device: str) -> None:
         """The inverse; refused while the kernel still uses the disk."""
@@ -202,6 +224,9 @@ class UmlKernel(Kernel):
                 raise DeviceRefused(f"{device} is no disk that was plugged in")
             try:
                 self.call("detach_loop", device=device)
+                if device in self._layered:
+                    self.call("dm_remove", name=layer_name(f"/dev/ubd{letter}"))
+                    self._layered.remove(device)
                 self._manage(f"remove ubd{letter}")
             except (GuestFault, mconsole.ConsoleRefused) as error:
                 raise DeviceRefused(f"{device} is still in use: {error}") from error
