@@ -293,14 +293,18 @@ class Host:
         Raises:
             DeviceRefused: it has no layer.
         """
-        plugged = self._like(self._directories[disk] if isinstance(disk, str) else disk)
+        plugged = self.disk_below(disk) if isinstance(disk, str) else self._like(disk)
         return Layer(self.kernel, self.kernel.below_layer(plugged.device), plugged.size)
 
-    def remove_disk(self, disk: Disk) -> None:
-        """Unplug a disk and delete its file. Raises DeviceRefused while it is in use."""
+    def eject_disk(self, disk: Disk) -> None:
+        """Unplug a disk; its file stays. Raises DeviceRefused while it is in use."""
         self.kernel.remove_disk(disk.device)
         self._disks.remove(disk)
         self._write_inventory()
+
+    def remove_disk(self, disk: Disk) -> None:
+        """Unplug a disk and delete its file. Raises DeviceRefused while it is in use."""
+        self.eject_disk(disk)
         disk.path.unlink()
 
     def add_directory(self, size: int, *, layered: bool = False) -> str:
@@ -317,10 +321,21 @@ class Host:
         self._write_inventory()
         return path
 
+    def disk_below(self, path: str) -> Disk:
+        """The disk that is mounted on what `add_directory` made."""
+        return self._like(self._directories[path])
+
+    def eject_directory(self, path: str) -> Disk:
+        """Unmount what `add_directory` made, and unplug its disk, whose file stays."""
+        disk = self.disk_below(path)
+        self.kernel.call("unmount", target=path)
+        del self._directories[path]
+        self.eject_disk(disk)
+        return disk
+
     def remove_directory(self, path: str) -> None:
         """Unmount what `add_directory` made, and remove its disk."""
-        self.kernel.call("unmount", target=path)
-        self.remove_disk(self._like(self._directories.pop(path)))
+        self.eject_directory(path).path.unlink()
 
     # --- blocks: what a VM would see -----------------------------------------------------
 
