@@ -130,6 +130,10 @@ class RepositoryCache:
     def cut_the_power(self) -> None:
         """Cut the power of the host, boot it again, and plug its SRs."""
         self._host.power_cut()
+        self.restart()
+
+    def restart(self) -> None:
+        """Boot the host, whose power was cut, and plug its SRs."""
         self._host.restart()
         for repository in self._made.values():
             for pbd in repository.api.SR.get_PBDs(repository.ref):

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 
-from srs import lvm, vhd
+from srs import fist, lvm, vhd
 from srs.cbterrors import CBTActivateFailed, CBTChangedBlocksError, CBTDeactivateFailed
 from srs.errors import (
     BadRequest,
@@ -178,7 +178,7 @@ def _perform(driver: type[SR], request: Request) -> object:
 
 def _under_lock(driver: type[SR], request: Request, operation: Operation) -> object:
     sr = driver(request)
-    with sr.lock if request.sr_uuid else nullcontext():
+    with fist.serving(sr.session, sr.ref), sr.lock if request.sr_uuid else nullcontext():
         try:
             if operation.prepared:
                 sr.prepare()

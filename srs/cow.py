@@ -16,7 +16,7 @@ All of it runs under the SR's lock, which `srs.command` takes.
 import os
 from typing import ClassVar
 
-from srs import locks, records, revert, snapshot
+from srs import fist, locks, records, revert, snapshot
 from srs.cbtlogs import Logs
 from srs.changes import changed_blocks
 from srs.datapath import tap
@@ -296,16 +296,13 @@ class CowVDI(VDI):
             self._is_device(disk) or server.is_running()
         ):
             return  # it was active before: activating twice is once
-        try:
+        with fist.undone_by(lambda: self._close(disk, ref)):
             path = self.sr.open_disk(disk, writable=writable)
             log = self.sr.tracking.opened(disk, ref) if writable and not disk.raw else ""
             # The link comes after the log was marked as open: deactivation goes by that.
             tap.link(self.sr.uuid, self.uuid, path)
             if not self._is_device(disk):
                 server.start(Export(self.uuid, path, disk.raw, writable, log))
-        except Exception:
-            self._close(disk, ref)
-            raise
 
     def deactivate(self) -> None:
         """vdi_deactivate: the opposite, as far as there is something to undo."""

@@ -19,7 +19,7 @@ The SR's directory is `/run/sr-mount/<SR uuid>`, a bind mount of `location`. In 
 import os
 from typing import ClassVar, Final
 
-from srs import mounts, paths
+from srs import fist, mounts, paths
 from srs.cbtlogs import FileLogs
 from srs.cow import CowSR
 from srs.datapath import tap
@@ -208,6 +208,9 @@ class FileSR(CowSR):
 
     def replace(self, target: Disk, like: Disk) -> Disk:
         """See CowSR. The rename in put_leaf is the commit point of a revert."""
+        fist.point("FileSR_revert_create_insert")
+        fist.point("FileSR_revert_create_src")
+        fist.point("FileSR_revert_create_dest")
         return self.store.put_leaf(target.uuid, like)
 
     def open_disk(self, disk: Disk, *, writable: bool) -> str:

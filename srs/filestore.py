@@ -24,11 +24,12 @@ Images have block tables for their size. Growing one may have to move blocks; un
 done a file `.journal-<uuid>` can undo it.
 """
 
+import errno
 import os
 from contextlib import suppress
-from typing import Final
+from typing import Final, NoReturn
 
-from srs import vhd
+from srs import fist, vhd
 from srs.errors import SRScan, Unimplemented, VDISize, VDIUnavailable
 from srs.journal import FileJournal, fsync_directory
 from srs.snapshot import Branch
@@ -177,15 +178,17 @@ class FileStore:
     def insert_base(self, disk: Disk, base: str, twin: str) -> Branch:
         """Split a disk; see the module's text for the steps."""
         self._journal.create(_SPLIT, disk.uuid, f"{base}_{twin or _NO_TWIN}")
-        try:
+        with fist.undone_by(lambda: self._settle(disk.uuid, base, twin)):
+            fist.point("FileSR_fail_hardlink", _no_hardlinks)
             os.link(self._vhd(disk.uuid), self._vhd(base))
+            fist.point("FileSR_fail_snap1", _full)
             if twin:
                 vhd.snapshot(self._vhd(twin) + _NEW, self._vhd(base))
                 self._commit(f"{twin}.vhd")
+            fist.point("FileSR_fail_snap2", _full)
             vhd.snapshot(self._vhd(disk.uuid) + _NEW, self._vhd(base))
             self._commit(f"{disk.uuid}.vhd")  # the commit point
-        finally:
-            self._settle(disk.uuid, base, twin)
+        self._settle(disk.uuid, base, twin)
         return Branch(self.disk(disk.uuid), self.disk(base), self.disk(twin) if twin else None)
 
     def _settle(self, leaf: str, base: str, twin: str) -> None:
@@ -217,3 +220,11 @@ class FileStore:
                     vhd.revert_journal(self._vhd(uuid), self.path(name))
                 touched.append(uuid)
         return touched
+
+
+def _no_hardlinks() -> NoReturn:
+    raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+
+def _full() -> NoReturn:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -23,9 +23,10 @@ In a directory an entry is a file `<kind>_<id>` that holds the value, renamed in
 import os
 import re
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NoReturn, Protocol
 
-from srs.errors import LVMCreate, LVMNoVolume, LVMRead
+from srs import fist
+from srs.errors import LVMCreate, LVMNoVolume, LVMRead, LVMWrite, SRError
 from srs.volumes import VolumeGroup
 
 _TAG: Final = "journaler"
@@ -61,6 +62,10 @@ class Journal(Protocol):
         """Drop an entry, for good when this returns."""
 
 
+def _fail(error: type[SRError]) -> NoReturn:
+    raise error("a test asked for it")
+
+
 def _check(kind: str, id: str, value: str) -> None:
     words = _WORD.fullmatch(kind) and _WORD.fullmatch(id) and _VALUE.fullmatch(value)
     if not words:
@@ -89,7 +94,9 @@ class VolumeJournal:
             LVMCreate: there is one of that kind and id.
             LVMNoVolume: kind, id or value have characters that a name cannot have.
         """
+        fist.point("LVM_journaler_badname", lambda: _fail(LVMNoVolume))
         _check(kind, id, value)
+        fist.point("LVM_journaler_exists", lambda: _fail(LVMCreate))
         if self._find(kind, id):
             raise LVMCreate(f"journal {kind}_{id} exists")
         name = volume_name(self._group.name, kind, id, value)
@@ -97,7 +104,9 @@ class VolumeJournal:
             self._group.create(name, _SECTOR, tags=(_TAG,))
             return
         path = self._group.create(name, _SECTOR, tags=(_TAG, _VALUE_TAG + value))
-        _write_sector(path, encode_body(value))
+        with fist.undone_by(lambda: self._group.remove(name)):
+            fist.point("LVM_journaler_writefail", lambda: _fail(LVMWrite))
+            _write_sector(path, encode_body(value))
 
     def remove(self, kind: str, id: str) -> None:
         """Drop an entry.
@@ -105,6 +114,7 @@ class VolumeJournal:
         Raises:
             LVMNoVolume: there is none.
         """
+        fist.point("LVM_journaler_none", lambda: _fail(LVMNoVolume))
         name = self._find(kind, id)
         if not name:
             raise LVMNoVolume(f"journal {kind}_{id}")
@@ -126,6 +136,7 @@ class VolumeJournal:
         return Entry(kind, id, value)
 
     def _foreign_value(self, name: str) -> str:
+        fist.point("LVM_journaler_readfail", lambda: _fail(LVMRead))
         self._group.activate(name)
         try:
             with open(self._group.path(name), "rb") as device:

@@ -20,6 +20,7 @@ The volumes are inactive when they are renamed, which takes 25 ms; active, it wo
 from contextlib import suppress
 from dataclasses import replace as changed
 
+from srs import fist
 from srs import lvhd_layout as layout
 from srs.lvhd_store import VolumeStore
 from srs.lvm import LVMError
@@ -29,16 +30,16 @@ from srs.vdi import Disk
 def replace(store: VolumeStore, target: Disk, like: Disk, volume_size: int) -> Disk:
     """Make `target` an empty leaf like `like`, in a volume of this size (bytes)."""
     incoming = layout.incoming_name(target.uuid)
-    try:
+    with fist.undone_by(lambda: recover(store)):
         path = store.group.create(incoming, volume_size)
+        fist.point("LVM_revert_create_insert")
+        fist.point("LVM_revert_create_src")
         store.write_leaf(path, like)
+        fist.point("LVM_revert_create_dest")
         new = store.vhd_in(store.group.volume(incoming), target.uuid)
         store.group.release()
         store.group.rename(layout.vhd_name(target.uuid), layout.old_name(target.uuid))
         store.group.rename(incoming, layout.vhd_name(target.uuid))  # the commit point
-    except BaseException:
-        recover(store)
-        raise
     # The revert is done. Should the old image resist, the next call's recovery removes it.
     with suppress(LVMError):
         store.group.remove(layout.old_name(target.uuid))

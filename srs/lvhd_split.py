@@ -10,8 +10,8 @@ Before step 4 recovery removes the leaves and renames B back to D; nothing can h
 written to the leaves, because the disk is paused. After it, it finishes step 5.
 """
 
+from srs import fist, vhd
 from srs import lvhd_layout as layout
-from srs import vhd
 from srs.errors import VDIUnavailable
 from srs.journal import Entry
 from srs.lvhd_peek import peek
@@ -38,16 +38,24 @@ def split(
     sizes = [leaf_size, *([twin_size] if twin else [])]
     store.require_free(max(room_needed(store, disk, sizes), EXTENT))
     store.journal.create(_SPLIT, disk.uuid, f"{base}_{twin}" if twin else base)
-    try:
+    entry = Entry(_SPLIT, disk.uuid, f"{base}_{twin}")
+    with fist.undone_by(lambda: _settle(store, entry)):
+        fist.point("LVHDRT_clone_vdi_after_create_journal")
         store.group.rename(layout.vhd_name(disk.uuid), layout.vhd_name(base))
         store.deflate(base)
-        for uuid, size in zip((disk.uuid, twin), sizes, strict=False):
+        fist.point("LVHDRT_clone_vdi_after_shrink_parent")
+        for which, uuid, size in zip(("first", "second"), (disk.uuid, twin), sizes, strict=False):
             path = store.group.create(layout.vhd_name(uuid), size)
+            fist.point("LVHDRT_clone_vdi_after_lvcreate")
             store.activate_chain(store.disk(base))
             vhd.snapshot(path, store.path(base), max_size=layout.TABLE_SIZE)
+            fist.point(f"LVHDRT_clone_vdi_after_{which}_snap")
         vhd.set_hidden(store.path(base), True)  # the commit point
-    finally:
-        _settle(store, Entry(_SPLIT, disk.uuid, f"{base}_{twin}"))
+        fist.point("LVHDRT_clone_vdi_after_parent_hidden")
+        _finish(store, disk.uuid, base)
+        fist.point("LVHDRT_clone_vdi_after_parent_ro")
+        fist.point("LVHDRT_clone_vdi_before_remove_journal")
+        store.journal.remove(_SPLIT, disk.uuid)
     return Branch(store.disk(disk.uuid), store.disk(base), store.disk(twin) if twin else None)
 
 
@@ -58,7 +66,9 @@ def _settle(store: VolumeStore, entry: Entry) -> None:
         if _is_hidden(store, base):
             _finish(store, entry.id, base)
         else:
+            fist.point("LVHDRT_clone_vdi_before_undo_clone")
             _undo(store, entry.id, base, twin)
+            fist.point("LVHDRT_clone_vdi_after_undo_clone")
     store.journal.remove(_SPLIT, entry.id)
 
 

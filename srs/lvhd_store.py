@@ -11,8 +11,8 @@ several steps, are in srs.lvhd_split and srs.lvhd_replace.
 
 import os
 
+from srs import fist, vhd
 from srs import lvhd_layout as layout
-from srs import vhd
 from srs.errors import SRNoSpace, VDISize, VDIUnavailable
 from srs.journal import VolumeJournal
 from srs.lvhd_peek import peek
@@ -200,10 +200,14 @@ class VolumeStore:
             return
         self.require_free(size - volume.size + EXTENT)
         self.journal.create(_INFLATE, uuid, str(volume.size))
+        fist.point("LVHDRT_inflate_after_create_journal")
         self.group.activate(volume.name)
         self.group.resize(volume.name, size)
+        fist.point("LVHDRT_inflate_after_setSize")
         self._wipe_end(volume.name)
+        fist.point("LVHDRT_inflate_after_zeroOut")
         vhd.set_physical_size(self.group.path(volume.name), self.group.volume(volume.name).size)
+        fist.point("LVHDRT_inflate_after_setSizePhys")
         self.journal.remove(_INFLATE, uuid)
 
     def deflate(self, uuid: str, size: int = 0) -> None:

@@ -24,3 +24,5 @@ CONTROL_SOCKETS = f"{_ROOT}/run/blktap-control/ctl"
 SPARE_SERVERS = f"{_ROOT}/run/blktap-control/spare"
 #: The toolstack listens here; local root needs no password.
 XAPI_SOCKET = f"{_ROOT}/var/lib/xcp/xapi"
+#: `<FIST><name>`: the file that switches a FIST point on, see srs.fist.
+FIST = f"{_ROOT}/tmp/fist_"

@@ -12,7 +12,7 @@ import itertools
 import random
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -22,6 +22,7 @@ from testbed import dom0
 from testbed.devices.disk import Disk, create_file
 from testbed.devices.layer import Layer
 from testbed.errors import DeviceRefused, GuestFault, KernelDied
+from testbed.fist import Fist, armed
 from testbed.inventory import Inventory, load, save
 from testbed.kernel import choose
 from testbed.kernel.base import Kernel
@@ -185,6 +186,10 @@ class Host:
     def power_cut(self) -> None:
         """Cut the power: kernel, drivers and everything that was not flushed are gone."""
         self.kernel.power_cut()
+
+    def fist(self, name: str, action: str = "error") -> AbstractContextManager[Fist]:
+        """Have drivers fail, wait, die or lose power at a named point; see testbed/fist.py."""
+        return armed(self.kernel, name, action, self.power_cut)
 
     def restart(self) -> None:
         """Boot again with the same disks, after a power cut or in good order."""

@@ -16,7 +16,7 @@ from typing import Final
 
 from srs import paths
 from srs.datapath.server import Server
-from srs.errors import VDIInUse
+from srs.errors import FistPoint, VDIInUse
 from srs.session import Record, Session, ignoring
 
 _HOST: Final = "host_"
@@ -65,11 +65,19 @@ def paused(session: Session, sr_uuid: str, vdi_uuid: str, ref: str) -> Iterator[
         if hosts(record):
             server.pause()
         yield record
+    except FistPoint:
+        raise  # the call has "died": recovery ends the pause
+    except BaseException:
+        _resume(session, server, ref)
+        raise
+    _resume(session, server, ref)
+
+
+def _resume(session: Session, server: Server, ref: str) -> None:
+    try:
+        server.unpause()
     finally:
-        try:
-            server.unpause()
-        finally:
-            session.call("VDI.remove_from_sm_config", ref, PAUSED)
+        session.call("VDI.remove_from_sm_config", ref, PAUSED)
 
 
 def link_path(sr_uuid: str, vdi_uuid: str) -> str:
@@ -97,8 +105,7 @@ def resume(session: Session, sr_uuid: str, records: Mapping[str, Record]) -> Non
     """End pauses of calls that died, among these disks (reference -> record)."""
     for ref, record in records.items():
         if PAUSED in record["sm_config"]:
-            Server(sr_uuid, record["uuid"]).unpause()
-            session.call("VDI.remove_from_sm_config", ref, PAUSED)
+            _resume(session, Server(sr_uuid, record["uuid"]), ref)
 
 
 def forget_host(session: Session, sr_uuid: str, sr_ref: str, host_ref: str) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from srs.forking import name_process
-from testbed.guest import accounting, blocks, census, linux, mapper, nbd, workers
+from testbed.guest import accounting, blocks, census, fist, linux, mapper, nbd, workers
 from testbed.guest.frames import pack_body, unpack_body
 
 #: Processes of driver calls are to be had here, one a connection (testbed/guest/smserver.py).
@@ -97,6 +97,8 @@ QUICK: dict[str, Quick] = {
     "accounting_stop": accounting.stop,
     "attach_loop": linux.attach_loop,
     "detach_loop": linux.detach_loop,
+    "fist_arm": fist.arm,
+    "fist_disarm": fist.disarm,
     "load_modules": _load_modules,
     "make_directory": _make_directory,
 }
@@ -116,6 +118,7 @@ SLOW: dict[str, Slow] = {
     "dm_suspend": mapper.suspend,
     "dm_switch": mapper.switch,
     "dm_table": mapper.table,
+    "fist_wait": fist.wait,
     "plug": nbd.plug,
     "read": blocks.read,
     "run": _run,

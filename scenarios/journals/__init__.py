@@ -1,0 +1,1 @@
+"""Calls that end in the middle, and what recovery makes of it."""
