@@ -8,36 +8,29 @@ The toolstack runs in this process, the drivers inside the kernel: cutting the p
 drivers and devices, never the caller.
 """
 
-import itertools
 import random
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
 
 from testbed import dom0
-from testbed.devices.disk import Disk, create_file
-from testbed.devices.layer import Layer
+from testbed.devices.disk import Shelf
 from testbed.errors import DeviceRefused, GuestFault, KernelDied
 from testbed.fist import Fist, armed
-from testbed.inventory import Inventory, load, save
-from testbed.kernel import choose
 from testbed.kernel.base import Kernel
 from testbed.kernel.channel import Answer
+from testbed.machine import Machine, pieces
+from testbed.network import Network
 from testbed.sessions import close_session, open_local_session, open_session
-from testbed.state import LastingDirectory, StateDirectory, base
 from xapi.backend import BackendUnavailable, DeviceBusy, HostError, PluginFailed, PluginReply
 from xapi.server import XapiServer
 from xapi.store import StateError
 
 _EBUSY = 16
 PASSWORD = "testbed"
-#: Bytes that travel to or from the guest at once. On the way each process inside has several
-#: copies of them and keeps the memory for the next ones; a guest has little.
-_PIECE = 256 << 10
 
 
 def seeded_uuids(seed: int) -> Callable[[], str]:
@@ -52,28 +45,7 @@ def seeded_uuids(seed: int) -> Callable[[], str]:
     return next_uuid
 
 
-def _pieces(offset: int, length: int) -> Iterator[tuple[int, int]]:
-    """(offset, bytes) of each piece of a range."""
-    for at in range(offset, offset + length, _PIECE):
-        yield at, min(_PIECE, offset + length - at)
-
-
-def _batches(spans: Iterable[tuple[int, bytes]]) -> Iterator[list[tuple[int, memoryview]]]:
-    """The same writes in the same order, in batches of at most `_PIECE` bytes."""
-    batch: list[tuple[int, memoryview]] = []
-    room = _PIECE
-    for offset, data in spans:
-        rest = memoryview(data)
-        while rest:
-            batch.append((offset, rest[:room]))
-            offset, rest, room = offset + room, rest[room:], room - len(rest[:room])
-            if not room:
-                yield batch
-                batch, room = [], _PIECE
-    yield batch
-
-
-class Host:
+class Host(Machine):
     """A host under test. Implements xapi's `HostBackend`.
 
     Args:
@@ -84,6 +56,9 @@ class Host:
         directory: where disks and xapi's objects are kept when the host ends, and found when
             it starts again; None: they end with it.
         port: where xapi listens on loopback; 0 picks a free one.
+        network: see Machine.
+        address: see Machine.
+        shelf: see Machine.
     """
 
     def __init__(
@@ -95,20 +70,22 @@ class Host:
         variants: Sequence[Path] = (),
         directory: Path | None = None,
         port: int = 0,
+        network: Network | None = None,
+        address: str = "",
+        shelf: Shelf | None = None,
     ) -> None:
-        self.hostname = name
-        self._kind = choose(kernel)
-        self._variants = tuple(variants)
+        super().__init__(
+            kernel=kernel,
+            name=name,
+            variants=variants,
+            directory=directory,
+            network=network,
+            address=address,
+            shelf=shelf,
+        )
         self._seed = seed
-        self._directory = directory
         self._port = port
-        self._disks: list[Disk] = []
-        self._disk_numbers = itertools.count()
-        self._directories: dict[str, Disk] = {}
-        self._state: StateDirectory | None = None
-        self._kernel: Kernel | None = None
         self._xapi: XapiServer | None = None
-        self.boot_seconds = 0.0
 
     # --- life ----------------------------------------------------------------------------
 
@@ -121,25 +98,21 @@ class Host:
         Raises:
             DeviceRefused: what the directory holds cannot be used.
         """
-        if self._directory is None:
-            self._state = StateDirectory(base(), self.hostname)
-        else:
-            self._state = LastingDirectory(self._directory)
         try:
-            self._boot()
-            if self._directory is not None:
-                inventory = load(self.state_directory)
-                self._disks, self._directories = list(inventory.disks), dict(inventory.mounts)
-            renamed = self._replug()
-            self._xapi = self._start_xapi()
-            self._rename_devices(renamed)
+            return super().start()
         except StateError as error:
-            self.close()
             raise DeviceRefused(str(error)) from error
-        except BaseException:
-            self.close()
-            raise
-        return self
+
+    def _offer_services(self, kernel: Kernel) -> None:
+        kernel.offer("xapi", self.state_directory / "xapi.sock")
+
+    def _came_up(self, renamed: Mapping[str, str]) -> None:
+        self._xapi = self._start_xapi()
+        self._rename_devices(renamed)
+
+    def _came_back(self, renamed: Mapping[str, str]) -> None:
+        self.xapi.host_restarted()
+        self._rename_devices(renamed)
 
     def _start_xapi(self) -> XapiServer:
         xapi = XapiServer(
@@ -156,59 +129,12 @@ class Host:
             raise DeviceRefused(f"xapi cannot listen on port {self._port}: {error}") from error
         return xapi
 
-    def _boot(self) -> None:
-        if self._state is None:
-            raise DeviceRefused("the host was closed")
-        self._kernel = self._kind(self._state, self.hostname, self._variants)
-        self._kernel.offer("xapi", self.state_directory / "xapi.sock")
-        self.boot_seconds = self._kernel.boot()
-
     def close(self) -> None:
-        """Power off and remove everything, unless `keep` was called. Idempotent."""
+        """Stop xapi, power off and remove everything, unless `keep` was called. Idempotent."""
         if self._xapi is not None:
             self._xapi.stop()
             self._xapi = None
-        if self._kernel is not None:
-            self._kernel.power_off()
-            self._kernel = None
-        if self._state is not None:
-            self._state.close()
-            self._state = None
-
-    def keep(self) -> Path:
-        """Leave the state directory (disks, logs) in place after `close`."""
-        if self._state is None:
-            raise DeviceRefused("the host was closed")
-        self._state.keep = True
-        (self._state.path / "console.log").write_text(self.kernel.console(10_000))
-        return self._state.path
-
-    def power_cut(self) -> None:
-        """Cut the power: kernel, drivers and everything that was not flushed are gone."""
-        self.kernel.power_cut()
-
-    def fist(self, name: str, action: str = "error") -> AbstractContextManager[Fist]:
-        """Have drivers fail, wait, die or lose power at a named point; see testbed/fist.py."""
-        return armed(self.kernel, name, action, self.power_cut)
-
-    def restart(self) -> None:
-        """Boot again with the same disks, after a power cut or in good order."""
-        self.kernel.power_off()
-        self._boot()
-        renamed = self._replug()
-        self.xapi.host_restarted()
-        self._rename_devices(renamed)
-
-    def _replug(self) -> dict[str, str]:
-        """Plug in what was there before; returns how devices are called now, by their old names."""
-        before, self._disks = self._disks, []
-        renamed = {
-            disk.device: self._plug(disk.path, disk.size, layered=disk.layered).device
-            for disk in before
-        }
-        for path, disk in self._directories.items():
-            self.kernel.call("mount", source=self._like(disk).device, target=path, kind="ext4")
-        return {old: new for old, new in renamed.items() if old != new}
+        super().close()
 
     def _rename_devices(self, renamed: Mapping[str, str]) -> None:
         """Tell the PBDs where their disks are: names follow the order of plugging in."""
@@ -223,43 +149,14 @@ class Host:
                 api.PBD.set_device_config(pbd, now)
         close_session(session)
 
-    def _write_inventory(self) -> None:
-        if self._directory is not None:
-            save(self.state_directory, Inventory(self._disks, self._directories))
-
-    def __enter__(self) -> Self:
-        return self if self._kernel is not None else self.start()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     # --- access --------------------------------------------------------------------------
-
-    @property
-    def kernel(self) -> Kernel:
-        """The kernel that runs now."""
-        if self._kernel is None:
-            raise DeviceRefused("the host was closed")
-        return self._kernel
 
     @property
     def xapi(self) -> XapiServer:
         """The toolstack."""
         if self._xapi is None:
-            raise DeviceRefused("the host was closed")
+            raise DeviceRefused(f"{self.hostname} was closed")
         return self._xapi
-
-    @property
-    def state_directory(self) -> Path:
-        """Files of this host on this machine."""
-        if self._state is None:
-            raise DeviceRefused("the host was closed")
-        return self._state.path
 
     def session(self) -> Any:
         """A logged-in session of the XenAPI client from PyPI, over a real TCP socket."""
@@ -269,119 +166,9 @@ class Host:
         """A session over the host's own socket, with the rights of a driver."""
         return open_local_session(self.state_directory / "xapi.sock")
 
-    # --- devices -------------------------------------------------------------------------
-
-    def add_disk(self, size: int, *, layered: bool = False) -> Disk:
-        """Hot-plug a new, empty disk of `size` bytes. Only what is written takes space.
-
-        With `layered`, faults can be put below it: see `layer`.
-        """
-        paths = (self.state_directory / f"disk{number}" for number in self._disk_numbers)
-        path = next(path for path in paths if not path.exists())
-        create_file(path, size)
-        disk = self._plug(path, size, layered=layered)
-        self._write_inventory()
-        return disk
-
-    def _plug(self, path: Path, size: int, *, layered: bool) -> Disk:
-        disk = Disk(path, size, self.kernel.add_disk(path, layered=layered), layered)
-        self._disks.append(disk)
-        return disk
-
-    def _like(self, old: Disk) -> Disk:
-        """The disk that stands on the same file now."""
-        return next(disk for disk in self._disks if disk.path == old.path)
-
-    def layer(self, disk: Disk | str) -> Layer:
-        """What lies below a disk that was added with a layer, or below a directory on one.
-
-        Raises:
-            DeviceRefused: it has no layer.
-        """
-        plugged = self.disk_below(disk) if isinstance(disk, str) else self._like(disk)
-        return Layer(self.kernel, self.kernel.below_layer(plugged.device), plugged.size)
-
-    def eject_disk(self, disk: Disk) -> None:
-        """Unplug a disk; its file stays. Raises DeviceRefused while it is in use."""
-        self.kernel.remove_disk(disk.device)
-        self._disks.remove(disk)
-        self._write_inventory()
-
-    def remove_disk(self, disk: Disk) -> None:
-        """Unplug a disk and delete its file. Raises DeviceRefused while it is in use."""
-        self.eject_disk(disk)
-        disk.path.unlink()
-
-    def add_directory(self, size: int, *, layered: bool = False) -> str:
-        """A fresh ext4 file system on a disk of its own, mounted; returns its path inside."""
-        disk = self.add_disk(size, layered=layered)
-        path = f"/mnt/disks/{disk.path.name}"
-        # No discard: ubd takes it in pieces of 32 KiB, and a fresh disk is a hole already.
-        argv = ["mkfs.ext4", "-q", "-F", "-E", "nodiscard,lazy_itable_init", disk.device]
-        done = self.kernel.run(argv)
-        if done.returncode:
-            raise DeviceRefused(f"mkfs.ext4 of {disk.device} failed: {done.stderr}")
-        self.kernel.call("mount", source=disk.device, target=path, kind="ext4")
-        self._directories[path] = disk
-        self._write_inventory()
-        return path
-
-    def disk_below(self, path: str) -> Disk:
-        """The disk that is mounted on what `add_directory` made."""
-        return self._like(self._directories[path])
-
-    def eject_directory(self, path: str) -> Disk:
-        """Unmount what `add_directory` made, and unplug its disk, whose file stays."""
-        disk = self.disk_below(path)
-        self.kernel.call("unmount", target=path)
-        del self._directories[path]
-        self.eject_disk(disk)
-        return disk
-
-    def remove_directory(self, path: str) -> None:
-        """Unmount what `add_directory` made, and remove its disk."""
-        self.eject_directory(path).path.unlink()
-
-    # --- blocks: what a VM would see -----------------------------------------------------
-
-    def read(self, device: str, offset: int, length: int) -> bytes:
-        """Bytes of a block device of the host, past its page cache; fewer at its end."""
-        return b"".join(
-            self.kernel.exchange("read", {"path": device, "offset": at, "length": size}).blob
-            for at, size in _pieces(offset, length)
-        )
-
-    def write(self, device: str, *spans: tuple[int, bytes]) -> None:
-        """Write (offset, bytes) after (offset, bytes) to a block device, then sync it."""
-        batches = list(_batches(spans))
-        for number, batch in enumerate(batches, 1):
-            self.kernel.call(
-                "write",
-                blob=b"".join(data for _, data in batch),
-                path=device,
-                spans=[(offset, len(data)) for offset, data in batch],
-                sync=number == len(batches),
-            )
-
-    def digest(self, device: str) -> tuple[int, str]:
-        """Size in bytes and SHA-256 of everything that a block device holds."""
-        result = self.kernel.call("digest", path=device)
-        return int(result["size"]), str(result["sha256"])
-
-    @contextmanager
-    def programs_run(self) -> Iterator[list[str]]:
-        """Fills a list with the names of programs that are executed inside meanwhile."""
-        names: list[str] = []
-        self.kernel.call("accounting_start")
-        try:
-            yield names
-        finally:
-            names += self.kernel.call("accounting_stop")
-
-    def census(self, *roots: str) -> dict[str, list[str]]:
-        """Mounts, loops, nbds, device-mapper devices, processes, and files below `roots`."""
-        result: dict[str, list[str]] = self.kernel.call("census", roots=list(roots))
-        return result
+    def fist(self, name: str, action: str = "error") -> AbstractContextManager[Fist]:
+        """Have drivers fail, wait, die or lose power at a named point; see testbed/fist.py."""
+        return armed(self.kernel, name, action, self.power_cut)
 
     # --- HostBackend: what xapi asks of a host -------------------------------------------
 
@@ -443,7 +230,7 @@ class Host:
 
     def write_blocks(self, device: str, offset: int, data: bytes) -> None:
         """Write to a plugged device."""
-        for at, size in _pieces(0, len(data)):
+        for at, size in pieces(0, len(data)):
             arguments = {"path": device, "offset": offset + at}
             self._host_exchange("store", arguments, data[at : at + size])
 

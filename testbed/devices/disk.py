@@ -1,10 +1,14 @@
 """Disks: sparse files of this machine that a kernel sees as block devices."""
 
+import itertools
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from testbed.errors import DeviceRefused
+from testbed.state import StateDirectory, base
 
 MiB = 1 << 20
 GiB = 1 << 30
@@ -48,3 +52,35 @@ def create_file(path: Path, size: int) -> Path:
     finally:
         os.close(fd)
     return path
+
+
+class Shelf:
+    """Disks that several machines may plug in at once: what a SAN is to real ones."""
+
+    def __init__(self) -> None:
+        self._state = StateDirectory(base(), "shelf")
+        self._numbers = itertools.count()
+
+    @property
+    def path(self) -> Path:
+        """Where the disks are."""
+        return self._state.path
+
+    def add_disk(self, size: int) -> Path:
+        """A new disk of `size` bytes, for `Machine.add_shared_disk`."""
+        return create_file(self.path / f"disk{next(self._numbers)}", size)
+
+    def close(self) -> None:
+        """Remove the disks; machines that had them plugged in are gone by now. Idempotent."""
+        self._state.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -157,8 +157,9 @@ def main(config: dict[str, Any], link: Link, *, started: float) -> None:
         package = sys.modules[name]
         package.__path__ = [setup.HOST_ROOT + entry for entry in package.__path__]
     agent = Agent(link)
-    agent.serve_xapi()
-    ops.start_driver_server(config["variants"])
+    if config["drivers"]:
+        agent.serve_xapi()
+        ops.start_driver_server(config["variants"])
     hello = {"pid": os.getpid(), "seconds": time.monotonic() - started}
     agent.reply(Kind.HELLO, 0, hello)
     try:

@@ -27,7 +27,10 @@ _LOOP_CLR_FD: Final = 0x4C01
 _LOOP_CONFIG: Final = struct.Struct("=II52xI176x64x")  # fd, block size, lo_flags, reserved
 _LO_FLAGS_DIRECT_IO: Final = 16
 _SIOCSIFFLAGS: Final = 0x8914
+_SIOCSIFADDR: Final = 0x8916
+_SIOCSIFNETMASK: Final = 0x891C
 _IFF_UP_LOOPBACK_RUNNING: Final = 0x49
+_IFF_UP_BROADCAST_MULTICAST: Final = 0x1003
 
 #: Bytes; the kernel refuses records of a KiB.
 _LOG_LINE: Final = 900
@@ -100,6 +103,16 @@ def bring_up_loopback() -> None:
         fcntl.ioctl(sock, _SIOCSIFFLAGS, request)
 
 
+def bring_up(name: str, address: str, netmask: str) -> None:
+    """Give a network card an IPv4 address, and let it speak."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for request, value in ((_SIOCSIFADDR, address), (_SIOCSIFNETMASK, netmask)):
+            place = struct.pack("=HH4s8x", socket.AF_INET, 0, socket.inet_aton(value))
+            fcntl.ioctl(sock, request, struct.pack("16s16s", name.encode(), place))
+        up = struct.pack("16sH14x", name.encode(), _IFF_UP_BROADCAST_MULTICAST)
+        fcntl.ioctl(sock, _SIOCSIFFLAGS, up)
+
+
 def attach_loop(path: str, *, read_only: bool = False, direct: bool = False) -> str:
     """Bind a free loop device to a file or block device; returns /dev/loopN.
 
@@ -110,6 +123,7 @@ def attach_loop(path: str, *, read_only: bool = False, direct: bool = False) -> 
         OSError: the file cannot be opened, or no loop device is left.
     """
     backing = os.open(path, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC)
+    config = _LOOP_CONFIG.pack(backing, 512, _LO_FLAGS_DIRECT_IO if direct else 0)
     try:
         while True:
             control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
@@ -120,7 +134,6 @@ def attach_loop(path: str, *, read_only: bool = False, direct: bool = False) -> 
             device = f"/dev/loop{number}"
             loop = os.open(device, os.O_RDWR | os.O_CLOEXEC)
             try:
-                config = _LOOP_CONFIG.pack(backing, 512, _LO_FLAGS_DIRECT_IO if direct else 0)
                 fcntl.ioctl(loop, _LOOP_CONFIGURE, bytearray(config))
             except OSError as error:
                 # Somebody else took the free one between the two calls: ask for another.

@@ -124,6 +124,8 @@ def prepare(config: dict[str, Any]) -> None:
         with open("/proc/sys/kernel/modprobe", "w", encoding="ascii") as file:
             file.write("\n")
         linux.bring_up_loopback()
+        for name, address, netmask in config["nics"]:
+            linux.bring_up(name, address, netmask)
         with open("/proc/sys/kernel/hostname", "w", encoding="ascii") as file:
             file.write(config["hostname"])
     for path, parameters in config["modules"]:

@@ -12,6 +12,7 @@ from testbed.guest.setup import HOST_ROOT
 from testbed.kernel.channel import Answer, Channel
 from testbed.kernel.console import Console
 from testbed.kernel.process import KernelProcess, explain
+from testbed.network import Nic
 from testbed.state import StateDirectory
 
 #: Modules that the storage drivers of this project need, on every kind of kernel.
@@ -42,13 +43,28 @@ class Kernel(ABC):
         state: where its files go; the caller owns and closes it.
         name: becomes the guest's host name.
         variants: Python files that register more drivers (see testbed/guest/smserver.py).
+        nics: network cards.
+        drivers: whether storage drivers run inside.
+        shelf: a directory with disks that other kernels may have plugged in at the same time.
     """
 
     kind: str
 
-    def __init__(self, state: StateDirectory, name: str, variants: Sequence[Path]) -> None:
+    def __init__(
+        self,
+        state: StateDirectory,
+        name: str,
+        variants: Sequence[Path],
+        *,
+        nics: Sequence[Nic] = (),
+        drivers: bool = True,
+        shelf: Path | None = None,
+    ) -> None:
         self.state = state
         self.name = name
+        self.nics = tuple(nics)
+        self.drivers = drivers
+        self.shelf = shelf
         # Below the guest's other name for its root: /tmp is hidden when it looks for them.
         self.variants = [f"{HOST_ROOT}{path.resolve()}" for path in variants]
         self._services: dict[str, Path] = {}

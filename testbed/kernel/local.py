@@ -32,6 +32,7 @@ from testbed.kernel.base import BOOT_TIMEOUT, MODULES, Kernel
 from testbed.kernel.channel import Channel
 from testbed.kernel.console import Console
 from testbed.kernel.process import KernelProcess
+from testbed.network import Nic
 from testbed.run import run
 from testbed.state import StateDirectory
 
@@ -42,6 +43,9 @@ _EVIDENCE: Final = {
     "nbd": Path("/dev/nbd0"),
     "ext4": Path("/sys/fs/ext4"),
 }
+
+
+_NO_NIC: Final = "hosts on a network have kernels of their own: --kernel uml"
 
 
 def _absent() -> list[str]:
@@ -65,9 +69,16 @@ class LocalKernel(Kernel):
     kind = "local"
 
     def __init__(
-        self, state: StateDirectory, name: str = "host", variants: Sequence[Path] = ()
+        self,
+        state: StateDirectory,
+        name: str = "host",
+        variants: Sequence[Path] = (),
+        *,
+        nics: Sequence[Nic] = (),
+        drivers: bool = True,
+        shelf: Path | None = None,
     ) -> None:
-        super().__init__(state, name, variants)
+        super().__init__(state, name, variants, nics=nics, drivers=drivers, shelf=shelf)
         self._disks: set[str] = set()
 
     @classmethod
@@ -84,6 +95,8 @@ class LocalKernel(Kernel):
 
     def boot(self) -> float:
         """Start the agent; returns the seconds until it was ready."""
+        if self.nics:
+            raise DeviceRefused("this machine's own kernel takes no network card", hint=_NO_NIC)
         reason = self.missing()
         if reason:
             raise BootFailed(reason, "")
@@ -97,6 +110,8 @@ class LocalKernel(Kernel):
             "modules": [],
             "lvm_devices": "^/dev/loop",
             "variants": self.variants,
+            "nics": [],
+            "drivers": self.drivers,
         }
         script = self.state.path / "init.py"
         guestconfig.write_script(script, config)

@@ -24,6 +24,7 @@ from testbed.kernel.channel import Channel
 from testbed.kernel.console import Console
 from testbed.kernel.modules import load_order
 from testbed.kernel.process import KernelProcess
+from testbed.network import Nic
 from testbed.state import StateDirectory, memory_base
 
 PROGRAM: Final = Path("/usr/bin/linux.uml")
@@ -47,6 +48,14 @@ def _module_tree() -> Path:
     return trees[-1].parent
 
 
+def _files_of(modules: Sequence[str]) -> list[tuple[str, str]]:
+    """Files in load order, with parameters."""
+    return [
+        (path, "nbds_max=16" if path.endswith("/nbd.ko") else "")
+        for path in load_order(_module_tree(), modules)
+    ]
+
+
 class UmlKernel(Kernel):
     """One User-Mode Linux guest.
 
@@ -56,6 +65,9 @@ class UmlKernel(Kernel):
         variants: see Kernel.
         memory: bytes of guest memory. It is taken from this machine as it is touched.
         raid6: pay 0.8 s of boot for a kernel whose RAID-6 does not panic.
+        nics: see Kernel; the first is vec0 inside.
+        drivers: see Kernel.
+        shelf: see Kernel.
     """
 
     kind = "uml"
@@ -68,8 +80,11 @@ class UmlKernel(Kernel):
         *,
         memory: int = 140 << 20,
         raid6: bool = False,
+        nics: Sequence[Nic] = (),
+        drivers: bool = True,
+        shelf: Path | None = None,
     ) -> None:
-        super().__init__(state, name, variants)
+        super().__init__(state, name, variants, nics=nics, drivers=drivers, shelf=shelf)
         self._memory = memory
         self._raid6 = raid6
         self._slots: dict[str, str] = {}  # device inside -> ubd letter
@@ -98,12 +113,16 @@ class UmlKernel(Kernel):
         os.ftruncate(memfd, region_size(_RING_CAPACITY))
         region = memoryview(mmap.mmap(memfd, region_size(_RING_CAPACITY)))
         (inbound, inside_0), (outbound, inside_1) = self._line(), self._line()
-        inherited = [memfd, *inside_0, *inside_1]
+        cables = [nic.connect().detach() for nic in self.nics]
+        inherited = [memfd, *inside_0, *inside_1, *cables]
         try:
             self._process = KernelProcess(
-                self._command_line(memfd, inside_0, inside_1),
+                self._command_line(memfd, inside_0, inside_1, cables),
                 lock=self.state.lock,
-                writable=[self.state.path, self._memory_state.path],
+                writable=[
+                    *(self.state.path, self._memory_state.path),
+                    *([self.shelf] if self.shelf else []),
+                ],
                 pass_fds=inherited,
                 output=self._console.write_end,
                 environment={
@@ -185,16 +204,19 @@ class UmlKernel(Kernel):
             raise DeviceRefused(f"the path {path} has a character that ubd cannot take")
         if not path.is_file():
             raise DeviceRefused(f"there is no file {path}")
-        if not path.resolve().is_relative_to(self.state.path.resolve()):
+        shared = self.shelf is not None and path.parent == self.shelf
+        if not shared and not path.resolve().is_relative_to(self.state.path.resolve()):
             raise DeviceRefused(f"{path} is not below {self.state.path}: the guest cannot write it")
         with self._plugging:
             free = [letter for letter in _SLOTS if letter not in self._slots.values()]
             if not free:
                 raise DeviceRefused(f"all {len(_SLOTS)} disk slots are taken")
-            self._manage(f"config ubd{free[0]}={path}")
+            # Shared: the kernel takes no lock on the file, and keeps no cache between the two
+            # devices, in which another kernel's writes would not show.
+            self._manage(f"config ubd{free[0]}{'c' if shared else ''}={path}")
             lower = f"/dev/ubd{free[0]}"
             upper = self._add_layer(lower) if layered else lower
-            device = str(self.call("attach_loop", path=upper, direct=layered))
+            device = str(self.call("attach_loop", path=upper, direct=layered or shared))
             self._slots[device] = free[0]
             if layered:
                 self._layered.add(device)
@@ -213,8 +235,7 @@ class UmlKernel(Kernel):
 
     def require(self, *modules: str) -> None:
         """Load them by call."""
-        files = [(path, "") for path in load_order(_module_tree(), modules)]
-        self.call("load_modules", modules=files)
+        self.call("load_modules", modules=_files_of(modules))
 
     def remove_disk(self, device: str) -> None:
         """The inverse; refused while the kernel still uses the disk."""
@@ -246,22 +267,23 @@ class UmlKernel(Kernel):
         return bell, (inside_read, inside_write)
 
     def _write_start_script(self) -> None:
-        modules = [
-            (path, "nbds_max=16" if path.endswith("/nbd.ko") else "")
-            for path in load_order(_module_tree(), MODULES)
-        ]
         config = {
             "own_kernel": True,
             "hostname": self.name,
             "ring_capacity": _RING_CAPACITY,
-            "modules": modules,
+            "modules": _files_of(MODULES),
             "lvm_devices": "^/dev/loop",
             "variants": self.variants,
+            "nics": [
+                (f"vec{number}", nic.ip, str(nic.address.netmask))
+                for number, nic in enumerate(self.nics)
+            ],
+            "drivers": self.drivers,
         }
         guestconfig.write_script(self.state.path / "init.py", config)
 
     def _command_line(
-        self, memfd: int, line_0: tuple[int, int], line_1: tuple[int, int]
+        self, memfd: int, line_0: tuple[int, int], line_1: tuple[int, int], cables: Sequence[int]
     ) -> list[str]:
         uml = self.state.path / "uml"
         uml.mkdir(exist_ok=True)
@@ -276,6 +298,10 @@ class UmlKernel(Kernel):
             "ssl=null",
             f"ssl0=fd:{line_0[0]},fd:{line_0[1]}", f"ssl1=fd:{line_1[0]},fd:{line_1[1]}",
             f"uml_dir={uml}/", "umid=g",
+            *(
+                f"vec{number}:transport=fd,fd={cable},mac={nic.mac},mtu={nic.mtu},depth=128,vec=1"
+                for number, (nic, cable) in enumerate(zip(self.nics, cables, strict=True))
+            ),
             # With a value: a bare unknown word would become the first argument of init.
             "noreboot=1",
             "loglevel=7", "printk.time=1", "printk.devkmsg=on",
