@@ -13,6 +13,7 @@ from typing import Self
 
 from testbed.devices.disk import Disk, Shelf, create_file
 from testbed.devices.layer import Layer
+from testbed.devices.nfs import Export, NfsServer
 from testbed.errors import DeviceRefused
 from testbed.inventory import Inventory, load, save
 from testbed.kernel import choose
@@ -84,8 +85,10 @@ class Machine:
         self._disks: list[Disk] = []
         self._disk_numbers = itertools.count()
         self._directories: dict[str, Disk] = {}
+        self._exported: list[str] = []
         self._state: StateDirectory | None = None
         self._kernel: Kernel | None = None
+        self._nfs: NfsServer | None = None
         self.boot_seconds = 0.0
 
     # --- life ----------------------------------------------------------------------------
@@ -107,6 +110,7 @@ class Machine:
             if self._directory is not None:
                 inventory = load(self.state_directory)
                 self._disks, self._directories = list(inventory.disks), dict(inventory.mounts)
+                self._exported = list(inventory.exports)
             self._came_up(self._replug())
         except BaseException:
             self.close()
@@ -124,6 +128,7 @@ class Machine:
             drivers=self._drivers,
             shelf=None if self._shelf is None else self._shelf.path,
         )
+        self._nfs = NfsServer(self._kernel, self.address if self.nics else "127.0.0.1")
         self._offer_services(self._kernel)
         self.boot_seconds = self._kernel.boot()
 
@@ -172,11 +177,14 @@ class Machine:
         }
         for path, disk in self._directories.items():
             self.kernel.call("mount", source=self._like(disk).device, target=path, kind="ext4")
+        for path in self._exported:
+            self.nfs.export(path)
         return {old: new for old, new in renamed.items() if old != new}
 
     def _write_inventory(self) -> None:
         if self._directory is not None:
-            save(self.state_directory, Inventory(self._disks, self._directories))
+            inventory = Inventory(self._disks, self._directories, self._exported)
+            save(self.state_directory, inventory)
 
     def __enter__(self) -> Self:
         return self if self._kernel is not None else self.start()
@@ -197,6 +205,13 @@ class Machine:
         if self._kernel is None:
             raise DeviceRefused(f"{self.hostname} was closed")
         return self._kernel
+
+    @property
+    def nfs(self) -> NfsServer:
+        """The NFS server of its kernel, at its address, else at 127.0.0.1."""
+        if self._nfs is None:
+            raise DeviceRefused(f"{self.hostname} was closed")
+        return self._nfs
 
     @property
     def state_directory(self) -> Path:
@@ -293,6 +308,24 @@ class Machine:
     def remove_directory(self, path: str) -> None:
         """Unmount what `add_directory` made, and remove its disk."""
         self.eject_directory(path).path.unlink()
+
+    def add_export(self, size: int) -> Export:
+        """A fresh file system like `add_directory`'s, exported by this machine's NFS server."""
+        path = self.add_directory(size)
+        try:
+            export = self.nfs.export(path)
+        except BaseException:
+            self.remove_directory(path)
+            raise
+        self._exported.append(path)
+        self._write_inventory()
+        return export
+
+    def remove_export(self, export: Export) -> None:
+        """Take back what `add_export` made, and remove its disk."""
+        self.nfs.withdraw(export)
+        self._exported.remove(export.directory)
+        self.remove_directory(export.directory)
 
     # --- blocks: what a VM would see -----------------------------------------------------
 
