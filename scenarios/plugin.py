@@ -142,10 +142,14 @@ class RepositoryCache:
     @contextmanager
     def lend(self, kind: str, driver: str = "") -> Iterator[Repository]:
         """Lend an SR to a scenario; take its disks away, and look for what it leaked."""
+        from scenarios.invariants import check
+
         before = footprint(self._host)
         repository = self.get(kind, driver)
         try:
             yield repository
+            repository.detach()
+            check(repository)
         finally:
             repository.clear()
         leaked = footprint(self._host) - before - self.standing

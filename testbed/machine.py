@@ -336,6 +336,22 @@ class Machine:
             for at, size in pieces(offset, length)
         )
 
+    def read_pieces(self, places: Sequence[tuple[str, int, int]]) -> list[tuple[int, bytes]]:
+        """Many small reads in one call.
+
+        Args:
+            places: path, offset and length of each; a negative offset counts from the end.
+
+        Returns:
+            For each place the size of what is at the path, -1 if nothing is, and the bytes.
+        """
+        answer = self.kernel.exchange("pieces", {"places": list(places)})
+        found, at = [], 0
+        for size, length in answer.value:
+            found.append((size, answer.blob[at : at + length]))
+            at += length
+        return found
+
     def write(self, device: str, *spans: tuple[int, bytes]) -> None:
         """Write (offset, bytes) after (offset, bytes) to a block device, then sync it."""
         batches = list(_batches(spans))

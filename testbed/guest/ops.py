@@ -119,6 +119,7 @@ SLOW: dict[str, Slow] = {
     "dm_switch": mapper.switch,
     "dm_table": mapper.table,
     "fist_wait": fist.wait,
+    "pieces": blocks.pieces,
     "plug": nbd.plug,
     "read": blocks.read,
     "run": _run,
