@@ -15,8 +15,9 @@ from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 
-from srs import fist, locks, lvm, vhd
+from srs import fist, lvm, vhd
 from srs.cbterrors import CBTActivateFailed, CBTChangedBlocksError, CBTDeactivateFailed
+from srs.cow import CowSR
 from srs.errors import (
     BadRequest,
     GenericException,
@@ -33,6 +34,8 @@ from srs.errors import (
     VDIType,
     VDIUnavailable,
 )
+from srs.gc.control import kept_away
+from srs.gc.process import kick
 from srs.lvm import LVMError, LVMNoRoom
 from srs.protocol import Request, encode_fault, encode_result, parse
 from srs.run import CommandFailed
@@ -76,11 +79,15 @@ class Operation:
         call: what to do with the driver.
         failure: the code for errors of the tools that the driver uses.
         prepared: the SR must be attached, and is mended first.
+        alone: a garbage collector of the SR ends first.
+        leaves_work: for a garbage collector.
     """
 
     call: Callable[[SR, Request], object]
     failure: type[SRError] = SMGeneral
     prepared: bool = True
+    alone: bool = False
+    leaves_work: bool = False
 
 
 def _vdi(sr: SR, request: Request) -> VDI:
@@ -129,15 +136,19 @@ def _run_vdi(action: Callable[[VDI, Request], object]) -> Callable[[SR, Request]
 
 _OPERATIONS: dict[str, Operation] = {
     "sr_create": Operation(lambda sr, r: sr.create(int(r.arg(0, "0") or "0")), prepared=False),
-    "sr_delete": Operation(lambda sr, r: sr.delete(), prepared=False),
-    "sr_attach": Operation(lambda sr, r: sr.attach(), prepared=False),
-    "sr_detach": Operation(lambda sr, r: sr.detach(), prepared=False),
+    "sr_delete": Operation(lambda sr, r: sr.delete(), prepared=False, alone=True),
+    "sr_attach": Operation(
+        lambda sr, r: sr.attach(), prepared=False, alone=True, leaves_work=True
+    ),
+    "sr_detach": Operation(lambda sr, r: sr.detach(), prepared=False, alone=True),
     "sr_probe": Operation(lambda sr, r: sr.probe(), prepared=False),
-    "sr_scan": Operation(lambda sr, r: sr.scan(), SRScan),
+    "sr_scan": Operation(lambda sr, r: sr.scan(), SRScan, leaves_work=True),
     "sr_update": Operation(lambda sr, r: sr.update()),
     "sr_content_type": Operation(lambda sr, r: sr.content_type(), prepared=False),
     "vdi_create": Operation(_create, VDICreate),
-    "vdi_delete": Operation(_run_vdi(lambda vdi, r: vdi.delete()), VDIDelete),
+    "vdi_delete": Operation(
+        _run_vdi(lambda vdi, r: vdi.delete()), VDIDelete, leaves_work=True
+    ),
     "vdi_attach": Operation(
         _run_vdi(lambda vdi, r: vdi.attach(_flag(r.arg(0, "true")))), VDIUnavailable
     ),
@@ -155,12 +166,16 @@ _OPERATIONS: dict[str, Operation] = {
     "vdi_disable_cbt": Operation(
         _run_vdi(lambda vdi, r: vdi.enable_cbt(False)), CBTDeactivateFailed
     ),
-    "vdi_data_destroy": Operation(_run_vdi(lambda vdi, r: vdi.data_destroy()), VDIDelete),
+    "vdi_data_destroy": Operation(
+        _run_vdi(lambda vdi, r: vdi.data_destroy()), VDIDelete, leaves_work=True
+    ),
     "vdi_list_changed_blocks": Operation(
         _run_vdi(lambda vdi, r: vdi.list_changed_blocks(r.arg(0))), CBTChangedBlocksError
     ),
     "vdi_update": Operation(_run_vdi(lambda vdi, r: vdi.update())),
-    "vdi_revert": Operation(_run_vdi(lambda vdi, r: vdi.revert(r.arg(0))), VDISnapshot),
+    "vdi_revert": Operation(
+        _run_vdi(lambda vdi, r: vdi.revert(r.arg(0))), VDISnapshot, leaves_work=True
+    ),
 }  # fmt: skip
 
 
@@ -182,16 +197,15 @@ def _under_lock(driver: type[SR], request: Request, operation: Operation) -> obj
         try:
             if operation.prepared:
                 sr.prepare()
-            result = operation.call(sr, request)
+            with kept_away(sr.uuid) if operation.alone else nullcontext():
+                result = operation.call(sr, request)
+            if operation.leaves_work and isinstance(sr, CowSR):
+                kick(sr)
         except BaseException:
             with suppress(Exception):  # the first failure is the one to tell
                 sr.cleanup()
-            if request.command == "sr_create":
-                locks.remove(request.sr_uuid)
             raise
         sr.cleanup()
-        if request.command in ("sr_detach", "sr_delete"):
-            locks.remove(request.sr_uuid)  # still held: who waits for it makes another
         return result
 
 

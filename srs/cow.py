@@ -14,7 +14,7 @@ All of it runs under the SR's lock, which `srs.command` takes.
 """
 
 import os
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from srs import fist, locks, records, revert, snapshot
 from srs.cbtlogs import Logs
@@ -36,6 +36,9 @@ from srs.session import Record
 from srs.sr import SR
 from srs.tracking import Tracking
 from srs.vdi import VDI, Disk, Location, NewDisk, valid_size
+
+if TYPE_CHECKING:
+    from srs.gc.medium import Medium
 
 
 class CowSR(SR):
@@ -154,6 +157,10 @@ class CowSR(SR):
     def logs(self) -> Logs:
         """Where the logs of changed blocks are."""
         raise Unimplemented("changed block tracking")
+
+    def medium(self) -> "Medium":
+        """The images as a collector changes them."""
+        raise Unimplemented("garbage collection")
 
     def recover(self) -> list[str]:
         """Finish or undo what a crash interrupted; returns the disks that it was about."""

@@ -22,8 +22,8 @@
             ├── LVMGroupCreate 77 · VDICreate 78 · VDIDelete 80 · VDIClone 81
             ├── VDISnapshot 82 · VDIResize 110 · LVMRead 117 · APISession 150
             ├── MetadataError 181 · SMGeneral 202
-            ├── FistPoint 203 · TapdiskAlreadyRunning 445 · TapdiskFailed 453
-            └── GenericException 1200 · those of srs.cbterrors, 457 to 460, and srs.scsierrors
+            ├── FistPoint 203 · LeafGCSkip 204 · TapdiskAlreadyRunning 445 · TapdiskFailed 453
+            └── GenericException 1200 · those of srs.cbterrors, 457 to 460
 
 The number and the description travel as an XML-RPC fault; clients match on both, so both are
 the field's own (reference: the error table that XenServer's storage manager installs). A
@@ -454,6 +454,13 @@ class FistPoint(OperationFailed):
 
     code = 203
     description = "An active FIST point was reached that causes the process to exit abnormally"
+
+
+class LeafGCSkip(OperationFailed):
+    """A disk was not leaf-coalesced, because it would have to hold still for too long."""
+
+    code = 204
+    description = "Gave up on leaf coalesce after leaf grew bigger than before snapshot taken"
 
 
 class TapdiskAlreadyRunning(OperationFailed):

@@ -33,6 +33,7 @@ from srs.errors import (
     SRUnavailable,
 )
 from srs.filestore import FileStore
+from srs.gc.files import FileMedium
 from srs.protocol import Request
 from srs.records import Space
 from srs.snapshot import Branch, Plan
@@ -220,6 +221,10 @@ class FileSR(CowSR):
     def close_disk(self, disk: Disk) -> None:
         """See CowSR."""
 
+    def medium(self) -> FileMedium:
+        """See CowSR."""
+        return FileMedium(self.store)
+
     def recover(self) -> list[str]:
         """See CowSR."""
-        return self.store.recover()
+        return [*self.store.recover(), *self.medium().recover()]

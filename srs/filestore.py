@@ -37,6 +37,8 @@ from srs.vdi import Disk, uuid_in
 
 _NEW: Final = ".new"
 _SPLIT: Final = "clone"
+#: What a leaf-coalesce has replaced, see srs.gc.files: no disk of its own.
+_OLD: Final = "OLD_"
 _NO_TWIN: Final = "-"
 #: Names of the undo journals of resizes begin so.
 _RESIZE: Final = ".journal-"
@@ -98,7 +100,11 @@ class FileStore:
         """
         names = (os.path.splitext(name) for name in sorted(os.listdir(self._directory)))
         try:
-            return [self.disk(uuid) for uuid, kind in names if kind in (".vhd", ".raw")]
+            return [
+                self.disk(uuid)
+                for uuid, kind in names
+                if kind in (".vhd", ".raw") and not uuid.startswith(_OLD)
+            ]
         except VDIUnavailable as error:
             raise SRScan(error.opterr) from error
 

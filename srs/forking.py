@@ -14,6 +14,7 @@ handlers do not run either: a child must take no lock of srs/locks.py that its p
 
 import ctypes
 import os
+import signal
 import threading
 
 _libc = ctypes.PyDLL(None, use_errno=True)
@@ -32,6 +33,27 @@ def fork() -> int:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), "fork")
     return pid
+
+
+def detach(*kept: int) -> None:
+    """In a child that outlives its parent: let go of session, files, directory and signals.
+
+    Args:
+        kept: descriptors that stay open.
+    """
+    os.setsid()
+    os.chdir("/")
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in range(3):
+        os.dup2(null, fd)
+    first = 3
+    for fd in sorted(kept):
+        os.closerange(first, fd)
+        first = fd + 1
+    os.closerange(first, os.sysconf("SC_OPEN_MAX"))
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
 
 def name_process(name: str) -> None:

@@ -36,6 +36,8 @@ _SECTOR: Final = 512
 _DM_NAME_MAX: Final = 127
 #: Other implementations look for the value of these in sector 0 alone, however short it is.
 _ALWAYS_IN_BODY: Final = frozenset({"clone", "leaf"})
+#: Of these the name says all: `1` is their value, and nothing is in the body.
+_MARKS: Final = frozenset({"coalesce", "relink"})
 _WORD: Final = re.compile(r"[A-Za-z0-9.\-]+")
 _VALUE: Final = re.compile(r"[A-Za-z0-9_.\-]+")
 
@@ -131,7 +133,7 @@ class VolumeJournal:
         tagged = [tag for tag in tags if tag.startswith(_VALUE_TAG)]
         if tagged:
             return Entry(kind, id, tagged[0].removeprefix(_VALUE_TAG))
-        if value == "1" or kind in _ALWAYS_IN_BODY:
+        if kind in _ALWAYS_IN_BODY or (value == "1" and kind not in _MARKS):
             return Entry(kind, id, self._foreign_value(name) or value)
         return Entry(kind, id, value)
 

@@ -13,12 +13,16 @@ forked child, and vanish with their process.
 
 import fcntl
 import os
+import struct
 import threading
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from srs import paths
 from srs.errors import LockErr
+
+#: struct flock of fcntl(2): type, whence, start, length, process.
+_FLOCK: Final = struct.Struct("@hhqqi0q")
 
 
 class _Entry:
@@ -36,8 +40,11 @@ _entries: dict[str, _Entry] = {}
 _entries_guard = threading.Lock()
 
 
-def _forget_in_child() -> None:
-    """A child holds none of its parent's locks; the descriptors are of no use to it."""
+def forget_in_child() -> None:
+    """A child holds none of its parent's locks; the descriptors are of no use to it.
+
+    After `os.fork` this is done already; after `srs.forking.fork` it is up to the child.
+    """
     global _entries_guard
     for entry in _entries.values():
         if entry.fd >= 0:
@@ -46,7 +53,7 @@ def _forget_in_child() -> None:
     _entries_guard = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_forget_in_child)
+os.register_at_fork(after_in_child=forget_in_child)
 
 
 class Lock:
@@ -88,6 +95,33 @@ class Lock:
             entry.fd = -1
         entry.mutex.release()
 
+    @property
+    def held(self) -> bool:
+        """Whether this process holds the lock."""
+        entry = _entries.get(self.path)
+        return entry is not None and entry.depth > 0
+
+    def holder(self) -> int:
+        """The process that holds the lock; 0 if none does.
+
+        Raises:
+            LockErr: the lock file cannot be asked.
+        """
+        if self.held:
+            return os.getpid()
+        try:
+            fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            raise LockErr(f"{self.path}: {error.strerror}") from error
+        try:
+            asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+            kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, asked))
+        finally:
+            os.close(fd)
+        return 0 if kind == fcntl.F_UNLCK else int(pid)
+
     def _take(self, *, block: bool) -> bool:
         with _entries_guard:
             entry = _entries.setdefault(self.path, _Entry())
@@ -99,6 +133,9 @@ class Lock:
             except OSError as error:
                 entry.mutex.release()
                 raise LockErr(f"{self.path}: {error.strerror}") from error
+            except BaseException:  # what a signal's handler raises ends the waiting
+                entry.mutex.release()
+                raise
             if entry.fd < 0:
                 entry.mutex.release()
                 return False
@@ -118,7 +155,7 @@ class Lock:
             except (BlockingIOError, PermissionError):
                 os.close(fd)
                 return -1
-            except OSError:
+            except BaseException:
                 os.close(fd)
                 raise
             # Whoever deletes a VDI removes its lock files; a lock on a removed file locks nothing.

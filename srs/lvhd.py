@@ -21,6 +21,7 @@ from srs.cow import CowSR
 from srs.datapath import tap
 from srs.errors import InvalidArg, SRInUse, SRNotEmpty, SRUnavailable
 from srs.file import VHD_CAPABILITIES
+from srs.gc.volumes import VolumeMedium
 from srs.lvhd_store import VolumeStore
 from srs.lvm import LVMError
 from srs.mgt import VOLUME_SIZE, DiskRecord, MetadataVolume, SRRecord
@@ -79,19 +80,10 @@ class LVHDSR(CowSR):
 
     # -- the SR
 
-    def devices(self) -> list[str]:
-        """The block devices of the volume group.
-
-        Raises:
-            ConfigDeviceMissing: device_config names none.
-            InvalidDev: one is not there.
-        """
-        return groups.devices_of(self.config)
-
     def create(self, size: int) -> None:
         """sr_create: a volume group with a metadata volume."""
         self.require_master()
-        devices = self.devices()
+        devices = groups.devices_of(self.config)
         record = self.session.call("SR.get_record", self.ref)
         allocation = record["sm_config"].get("allocation") or self._configured_allocation()
         groups.create_group(self.group.name, devices)
@@ -133,9 +125,6 @@ class LVHDSR(CowSR):
 
     def detach(self) -> None:
         """sr_detach: deactivate everything."""
-        self._deactivate_all()
-
-    def _deactivate_all(self) -> None:
         if not self.group.exists:
             return
         # LVM itself would try for twenty seconds, and deactivate the others meanwhile.
@@ -151,19 +140,19 @@ class LVHDSR(CowSR):
     def delete(self) -> None:
         """sr_delete: the volume group, which must hold no visible disk."""
         self.require_master()
-        devices = self.devices()
+        devices = groups.devices_of(self.config)
         if not self.group.exists:
             raise SRUnavailable(f"no volume group {self.group.name}")
         self.recover()
         if any(not disk.hidden for disk in self.disks()):
             raise SRNotEmpty(self.uuid)
-        self._deactivate_all()
+        self.detach()
         groups.remove_group(self.group.name, devices)
         self.group.reread()
 
     def probe(self) -> str:
         """sr_probe: the SRs of this type on the devices."""
-        return groups.probe(layout.GROUP_PREFIX, self.devices())
+        return groups.probe(layout.GROUP_PREFIX, groups.devices_of(self.config))
 
     def prepare(self) -> None:
         """Refuse to work without the volume group, and mend it."""
@@ -314,10 +303,15 @@ class LVHDSR(CowSR):
         record = self.metadata.disks().get(disk.uuid)
         return record is not None and record.is_a_snapshot
 
+    def medium(self) -> VolumeMedium:
+        """See CowSR."""
+        return VolumeMedium(self.store, lambda disk: self.thick and not self._is_snapshot(disk))
+
     def recover(self) -> list[str]:
         """See CowSR."""
         touched = [
             *self.store.recover(),
+            *self.medium().recover(),
             *lvhd_split.recover(self.store),
             *lvhd_replace.recover(self.store),
         ]

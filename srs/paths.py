@@ -22,6 +22,12 @@ NBD_SOCKETS = f"{_ROOT}/run/blktap-control/nbd"
 CONTROL_SOCKETS = f"{_ROOT}/run/blktap-control/ctl"
 #: Sockets of data paths that wait for a disk. Whoever makes this directory lets them wait.
 SPARE_SERVERS = f"{_ROOT}/run/blktap-control/spare"
+#: `<SR uuid>/<flag>`: words between processes that work on one SR.
+SM_IPC = f"{_ROOT}/run/sm/ipc"
+#: Seconds that a collector waits before it begins, or `never`; see srs.gc.control.
+GC_PAUSE = f"{_ROOT}/run/sm/gc-pause"
+#: `<SR uuid>.speed_log`: how fast base copies of an SR were coalesced.
+RUN = f"{_ROOT}/run"
 #: The toolstack listens here; local root needs no password.
 XAPI_SOCKET = f"{_ROOT}/var/lib/xcp/xapi"
 #: `<FIST><name>`: the file that switches a FIST point on, see srs.fist.

@@ -13,7 +13,7 @@ import re
 import socket
 import xmlrpc.client
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Self
 from xml.parsers.expat import ExpatError
 
 from srs import paths
@@ -128,6 +128,28 @@ class Session:
             self._headers += f"Subtask-of: {subtask_of}\r\n"
         self._path = path
         self._connection = _Connection(path)
+
+    @classmethod
+    def login(cls, originator: str, path: str = paths.XAPI_SOCKET) -> Self:
+        """A session of this process's own; it ends with `logout`.
+
+        Raises:
+            Failure, APISession: as `call`.
+        """
+        # Of the login's parameters the user's name stands where calls have their session.
+        nobody = cls("root", path=path)
+        try:
+            ref = nobody.call("session.login_with_password", "", "1.0", originator)
+        finally:
+            nobody.close()
+        return cls(str(ref), path=path)
+
+    def logout(self) -> None:
+        """End the session, if it is there still."""
+        try:
+            ignoring(("SESSION_INVALID",), lambda: self.call("session.logout"))
+        finally:
+            self.close()
 
     def call(self, method: str, *args: Any) -> Any:
         """Call `Class.method` with the session as first argument; returns its value.

@@ -17,6 +17,7 @@ from typing import Any, Self
 from uuid import UUID
 
 from testbed import dom0
+from testbed.collecting import Collected
 from testbed.devices.disk import Shelf
 from testbed.errors import DeviceRefused, GuestFault, KernelDied
 from testbed.fist import Fist, armed
@@ -59,6 +60,8 @@ class Host(Machine):
         network: see Machine.
         address: see Machine.
         shelf: see Machine.
+        gc_pause: seconds after a scan, delete or revert until a garbage collector of the SR
+            begins by itself; None: only `gc` collects.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Host(Machine):
         network: Network | None = None,
         address: str = "",
         shelf: Shelf | None = None,
+        gc_pause: float | None = 5.0,
     ) -> None:
         super().__init__(
             kernel=kernel,
@@ -85,6 +89,7 @@ class Host(Machine):
         )
         self._seed = seed
         self._port = port
+        self._gc_pause = gc_pause
         self._xapi: XapiServer | None = None
 
     # --- life ----------------------------------------------------------------------------
@@ -107,10 +112,12 @@ class Host(Machine):
         kernel.offer("xapi", self.state_directory / "xapi.sock")
 
     def _came_up(self, renamed: Mapping[str, str]) -> None:
+        self.collect_after(self._gc_pause)
         self._xapi = self._start_xapi()
         self._rename_devices(renamed)
 
     def _came_back(self, renamed: Mapping[str, str]) -> None:
+        self.collect_after(self._gc_pause)
         self.xapi.host_restarted()
         self._rename_devices(renamed)
 
@@ -169,6 +176,19 @@ class Host(Machine):
     def fist(self, name: str, action: str = "error") -> AbstractContextManager[Fist]:
         """Have drivers fail, wait, die or lose power at a named point; see testbed/fist.py."""
         return armed(self.kernel, name, action, self.power_cut)
+
+    def collect_after(self, seconds: float | None) -> None:
+        """Set `gc_pause`; a collector that waits already keeps its own."""
+        self._gc_pause = seconds
+        self.kernel.call("gc_pause", text="never" if seconds is None else str(seconds))
+
+    def gc(self, sr_uuid: str) -> Collected:
+        """Collect an SR's garbage until there is none, in place of a collector that runs.
+
+        Raises:
+            PluginFailed: the SR is not plugged in, or cannot be used.
+        """
+        return Collected.parse(self.plugin_call("gc", "run", {"srUuid": sr_uuid}))
 
     # --- HostBackend: what xapi asks of a host -------------------------------------------
 

@@ -3,9 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from testbed.devices import hba
 from testbed.devices.disk import Disk, GiB
-from testbed.devices.lio import Lun
 from testbed.errors import DeviceRefused
 from testbed.host import Host
 
@@ -16,8 +14,7 @@ class Recipe:
 
     Attributes:
         driver: the SR type.
-        medium: "directory" (an ext4 file system for device_config location), "disk", or "hba"
-            (a LUN, for device_config SCSIid).
+        medium: "directory" (an ext4 file system for device_config location) or "disk".
         device_config: what the driver is told beside that.
     """
 
@@ -32,19 +29,17 @@ RECIPES = {
     "ext": Recipe("ext", "disk"),
     "lvhd": Recipe("lvhd", "disk"),
     "lvhd-thin": Recipe("lvhd", "disk", {"allocation": "thin"}),
-    "lvhdohba": Recipe("lvhdohba", "hba"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class ProvisionedSR:
-    """An SR, plugged, with what it stands on and the device_config that it was made with."""
+    """An SR, plugged, with what it stands on."""
 
     kind: str
     ref: str
     uuid: str
-    medium: Disk | Lun | str
-    device_config: dict[str, str]
+    medium: Disk | str
 
 
 def provision(
@@ -75,15 +70,12 @@ def provision(
     recipe = RECIPES.get(kind)
     if recipe is None:
         raise DeviceRefused(f"no SR kind {kind!r}", hint=f"kinds: {', '.join(RECIPES)}")
-    medium: Disk | Lun | str
+    medium: Disk | str
     if recipe.medium == "directory":
         medium = host.add_directory(size, layered=layered)
         location = f"{medium}/sr"
         host.kernel.call("make_directory", path=location)
         device_config = {"location": location, **recipe.device_config}
-    elif recipe.medium == "hba":
-        medium = hba.of(host).add_lun(size, layered=layered)
-        device_config = {"SCSIid": medium.scsi_id, **recipe.device_config}
     else:
         medium = host.add_disk(size, layered=layered)
         device_config = {"device": medium.device, **recipe.device_config}
@@ -103,14 +95,12 @@ def provision(
     except BaseException:
         release_medium(host, medium)
         raise
-    return ProvisionedSR(kind, ref, api.SR.get_uuid(ref), medium, device_config)
+    return ProvisionedSR(kind, ref, api.SR.get_uuid(ref), medium)
 
 
-def release_medium(host: Host, medium: Disk | Lun | str) -> None:
+def release_medium(host: Host, medium: Disk | str) -> None:
     """Remove the devices that an SR stood on."""
-    if isinstance(medium, Lun):
-        hba.of(host).remove_lun(medium)
-    elif isinstance(medium, Disk):
+    if isinstance(medium, Disk):
         host.remove_disk(medium)
     else:
         host.remove_directory(medium)

@@ -24,8 +24,7 @@ def insert(call: Call, vbd: str, vdi: str) -> str:
         try:
             policy_vbd.check_vdi(db, vbd)
             if _is_live(call.xapi, vbd):
-                host = call.xapi.hosts.of_vm(db.get("VBD", vbd, "VM")).ref
-                pbd.require_plugged(call.xapi, db.get("VDI", vdi, "SR"), host)
+                pbd.require_plugged(call.xapi, db.get("VDI", vdi, "SR"))
                 attach(call, vbd)
         except XenAPIError:
             db.put("VBD", vbd, VDI=NULL, empty=True)

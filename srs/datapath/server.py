@@ -29,7 +29,7 @@ from srs.datapath import spare
 from srs.datapath.nbd import Connection, HangUp
 from srs.datapath.store import Export, ImageStore
 from srs.errors import TapdiskAlreadyRunning, TapdiskFailed
-from srs.forking import fork, name_process
+from srs.forking import detach, fork, name_process
 
 _ANSWER_MAX: Final = 512
 _READY: Final = b"ready"
@@ -237,8 +237,8 @@ def _fork_server(order: _Order) -> socket.socket:
 def _become_server(order: _Order, report: socket.socket) -> NoReturn:
     """In the child. Whoever started it may end any time: init will reap this."""
     try:
-        os.setsid()
-        _detach(report.fileno())
+        detach(report.fileno())
+        _become_flusher()
         _serve(order, report)
         while (hired := spare.wait()) is not None:
             _serve(_Order.unpack(hired[0]), hired[1])
@@ -246,17 +246,7 @@ def _become_server(order: _Order, report: socket.socket) -> NoReturn:
         os._exit(0)
 
 
-def _detach(report: int) -> None:
-    """Let go of everything that belongs to the caller: files, pipes, directory, signals."""
-    os.chdir("/")
-    null = os.open(os.devnull, os.O_RDWR)
-    for fd in range(3):
-        os.dup2(null, fd)
-    os.closerange(3, report)
-    os.closerange(report + 1, os.sysconf("SC_OPEN_MAX"))
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
-        signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+def _become_flusher() -> None:
     # The kernel writes pages back through this process: while it looks for memory to do so,
     # it must not be made to wait for pages to be written back. Root only; others do without.
     ctypes.CDLL(None).prctl(_PR_SET_IO_FLUSHER, 1, 0, 0, 0)

@@ -46,9 +46,13 @@ def load() -> None:
     global _own_loaded
     if not _own_loaded:
         _own_loaded = True
-        from srs.plugins import on_slave
+        from srs.plugins import gc, on_slave, tapdisk_pause
 
-        for name, plugin in (("on-slave", on_slave.plugin),):
+        for name, plugin in (
+            ("gc", gc.plugin),
+            ("on-slave", on_slave.plugin),
+            ("tapdisk-pause", tapdisk_pause.plugin),
+        ):
             _plugins.setdefault(name, plugin)
 
 

@@ -10,14 +10,7 @@ import pytest
 from srs import registry
 
 DRIVERS = Path(__file__).parents[2] / "srs" / "drivers"
-NAMES = {
-    "FileSR": "file",
-    "EXTSR": "ext",
-    "LVHDSR": "lvhd",
-    "LVMSR": "lvm",
-    "LVHDoHBASR": "lvhdohba",
-    "LVMoHBASR": "lvmohba",
-}
+NAMES = {"FileSR": "file", "EXTSR": "ext", "LVHDSR": "lvhd", "LVMSR": "lvm"}
 
 
 def run(driver: Path, *argv: str, root: Path) -> Any:

@@ -12,96 +12,19 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from directory import Database, Directory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srs.cbterrors import CBTChangedBlocksError, CBTMetadataInconsistent
-from srs.cbtlogs import FileLogs
 from srs.cow import CowVDI
 from srs.datapath.store import Export, ImageStore
 from srs.errors import SRError, VDIInUse, VDIType
-from srs.file import FileSR
-from srs.protocol import Request
-from srs.session import Failure
 from srs.vdi import NewDisk
 from srs.vhd import cbt
 
 SIZE = 8 << 20
 PIECE = 64 << 10
-
-
-class Database:
-    """The toolstack as far as these drivers ask it; a reference is `OpaqueRef:` and the uuid."""
-
-    def __init__(self) -> None:
-        self.vdis: dict[str, dict[str, Any]] = {}
-        self.messages: list[str] = []
-
-    def call(self, method: str, *args: Any) -> Any:
-        """A XenAPI call."""
-        if method == "VDI.db_introduce":
-            return self._introduce(*args)
-        if method == "VDI.get_by_uuid":
-            if f"OpaqueRef:{args[0]}" not in self.vdis:
-                raise Failure(method, ["UUID_INVALID", args[0]])
-            return f"OpaqueRef:{args[0]}"
-        if method == "VDI.get_record":
-            return self._record(method, args[0])
-        if method == "VDI.db_forget":
-            return self.vdis.pop(args[0], None)
-        if method == "message.create":
-            return self.messages.append(args[0])
-        if method.startswith("VDI.set_"):
-            self._record(method, args[0])[method.removeprefix("VDI.set_")] = args[1]
-        elif method == "VDI.add_to_sm_config":
-            self._record(method, args[0])["sm_config"][args[1]] = args[2]
-        elif method == "VDI.remove_from_sm_config":
-            self._record(method, args[0])["sm_config"].pop(args[1], None)
-        return "0"  # the SR's figures
-
-    def _record(self, method: str, ref: str) -> dict[str, Any]:
-        if ref not in self.vdis:
-            raise Failure(method, ["HANDLE_INVALID", "VDI", ref])
-        return self.vdis[ref]
-
-    def _introduce(self, uuid: str, *fields: Any) -> str:
-        names = "name_label name_description SR type sharable read_only other_config location"
-        names += " xenstore_data sm_config managed virtual_size physical_utilisation"
-        names += " metadata_of_pool is_a_snapshot snapshot_time snapshot_of cbt_enabled"
-        self.vdis[f"OpaqueRef:{uuid}"] = {
-            "uuid": uuid,
-            **dict(zip(names.split(), fields, strict=True)),
-        }
-        return f"OpaqueRef:{uuid}"
-
-    def vdi_record(self, ref: str) -> dict[str, Any]:
-        """See Session."""
-        return self._record("VDI.get_record", ref)
-
-    def vdi_ref(self, uuid: str) -> str:
-        """See Session."""
-        return str(self.call("VDI.get_by_uuid", uuid))
-
-    def vdi_records_of(self, _: str) -> dict[str, Any]:
-        """See Session."""
-        return dict(self.vdis)
-
-    def set_sm_config_key(self, ref: str, key: str, value: str) -> None:
-        """See Session."""
-        self.vdi_record(ref)["sm_config"][key] = value
-
-
-class Directory(FileSR):
-    """A FileSR on a plain directory."""
-
-    def __init__(self, path: Path, database: Database) -> None:
-        super().__init__(
-            Request("", sr_uuid=path.name, host_ref="host", device_config={"SRmaster": "true"})
-        )
-        self.path = str(path)
-        self.store = type(self.store)(self.path)
-        self._logs = FileLogs(self.path)
-        self.session = database  # type: ignore[assignment]
 
 
 class Disk:

@@ -19,8 +19,9 @@ from readers import by_libvhdi, by_qemu, by_us, options, qemu
 from srs import vhd
 
 if TYPE_CHECKING:
-    from tests.conftest import Compare
+    from comparing import Compare
 
+pytest_plugins = ("comparing",)
 
 MIB = 1 << 20
 SIZE = 16 * MIB

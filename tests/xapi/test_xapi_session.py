@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xmlrpc.client
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,13 @@ import XenAPI
 
 from xapi.message import now
 from xapi.server import XapiServer
-from xapi.testing import MemoryHost, Rig, UnixTransport
+from xapi.testing import MemoryHost, Rig, UnixTransport, serve
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    with serve(tmp_path) as rig:
+        yield rig
 
 
 def raw(rig: Rig, method: str, *params: object, local: bool = False) -> dict[str, Any]:

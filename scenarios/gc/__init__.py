@@ -1,0 +1,1 @@
+"""Garbage collection: what no disk needs goes, chains become short, no byte changes."""

@@ -1,1 +1,0 @@
-"""SRs on LUNs that host bus adapters see."""

@@ -1,0 +1,219 @@
+"""A collector's work: one thing after the other until there is nothing left to do.
+
+Each thing begins with a fresh look at the medium under the SR's lock, and ends under it. Of
+what could be done, the first of these is done: what an earlier collector left half done;
+garbage; a coalesce, from the roots up; a leaf-coalesce. What fails is not tried again by the same
+collector, and keeps nothing else from being done.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass, field
+from time import monotonic
+from typing import Final
+
+from srs import records, vhd
+from srs.errors import FistPoint, SRError
+from srs.gc import leaf
+from srs.gc.control import Aborted
+from srs.gc.medium import COALESCE, RELINK
+from srs.gc.merge import Bases, copy_down
+from srs.lvm import LVMError
+from srs.session import Failure
+from srs.vdi import Disk
+
+#: What can go wrong with one image, and leaves the others as they are.
+_FAILURES: Final = (SRError, vhd.VHDError, LVMError, Failure, OSError)
+
+
+@dataclass
+class Report:
+    """What a collector has done; images by their uuids.
+
+    Attributes:
+        garbage: removed, because nobody read them.
+        coalesced: base copies whose data went down into their parents.
+        leaves: disks that took the places of their parents.
+        failed: what was left alone -> why.
+        ended: `done`: there was nothing left to do; `aborted`: somebody needed the SR; `off`:
+            SR.other_config says gc=false.
+    """
+
+    garbage: list[str] = field(default_factory=list)
+    coalesced: list[str] = field(default_factory=list)
+    leaves: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    ended: str = "done"
+
+    def as_json(self) -> str:
+        """For whoever asked for it."""
+        return json.dumps(asdict(self))
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """Data on their way into a parent, while nobody holds the SR's lock."""
+
+    disk: Disk
+    parent: Disk
+    path: str
+
+
+class Collector:
+    """The collector of one SR; its process holds `gc_active`.
+
+    Args:
+        section: gives the SR as a driver's call has it: locked and mended.
+        check: raises Aborted when somebody needs the SR.
+        speed: how fast data were copied so far.
+    """
+
+    def __init__(
+        self,
+        section: Callable[[], AbstractContextManager[Bases]],
+        check: Callable[[], None],
+        speed: leaf.Speed,
+    ) -> None:
+        self._section = section
+        self._check = check
+        self._speed = speed
+        self._begun = False
+        self._trackers: dict[str, leaf.Tracker] = {}
+        self._report = Report()
+
+    def run(self, finish: Callable[[], None]) -> Report:
+        """Work until there is nothing left to do.
+
+        Args:
+            finish: called then, under the SR's lock: whoever starts a collector holds it, so
+                nobody takes one that is about to end for one that will look again.
+
+        Raises:
+            Failure, SRError: the SR or the toolstack cannot be used at all.
+            FistPoint: a test wants the collector to end here.
+        """
+        try:
+            while self._do_one_thing(finish):
+                self._check()
+        except Aborted:
+            self._report.ended = "aborted"
+        return self._report
+
+    def _do_one_thing(self, finish: Callable[[], None]) -> bool:
+        with self._section() as bases:
+            switches = bases.sr.session.call("SR.get_other_config", bases.sr.ref)
+            if switches.get("gc") == "false":
+                self._report.ended = "off"
+                finish()
+                return False
+            if not self._begun:
+                bases.correct_records()
+                self._begun = True
+            if self._clean(bases):
+                return True
+            copy = None
+            if switches.get("coalesce") != "false":
+                copy = self._begin_copy(bases)
+            if copy is None:
+                if switches.get("leaf-coalesce") != "false" and self._do_a_leaf(bases):
+                    return True
+                finish()
+                return False
+        self._carry_out(copy)
+        return True
+
+    # -- what others left
+
+    def _clean(self, bases: Bases) -> bool:
+        """End what a collector that died has begun, and remove garbage; says if there was any."""
+        return self._clean_journal(bases) or self._remove_garbage(bases)
+
+    def _clean_journal(self, bases: Bases) -> bool:
+        for entry in bases.medium.journal.entries():
+            if entry.kind not in (COALESCE, RELINK):
+                continue
+            disk = bases.forest.disks.get(entry.id)
+            parent = bases.forest.parent(disk) if disk else None
+            if disk is None or parent is None:
+                bases.medium.journal.remove(entry.kind, entry.id)
+            elif entry.kind == RELINK:
+                bases.relink(disk, parent)
+                self._report.coalesced.append(disk.uuid)
+            else:
+                bases.give_up(disk, parent)
+            return True
+        return False
+
+    def _remove_garbage(self, bases: Bases) -> bool:
+        garbage = bases.forest.garbage()
+        if garbage:
+            bases.remove(garbage)
+            self._report.garbage += [disk.uuid for disk in garbage]
+        return bool(garbage)
+
+    # -- base copies
+
+    def _begin_copy(self, bases: Bases) -> _Copy | None:
+        for disk in bases.forest.coalesceable():
+            parent = bases.forest.disks[disk.parent]
+            if disk.uuid not in self._report.failed:
+                with self._noting(disk):
+                    return _Copy(disk, parent, bases.begin(disk, parent))
+        return None
+
+    def _carry_out(self, copy: _Copy) -> None:
+        with self._noting(copy.disk):
+            begun = monotonic()
+            try:
+                size = copy_down(copy.path, lambda behind, blocks: self._check())
+            except _FAILURES:
+                with self._section() as bases:
+                    bases.give_up(copy.disk, copy.parent)
+                raise
+            self._speed.note(size, monotonic() - begun)
+            with self._section() as bases:
+                bases.commit(copy.disk, copy.parent)
+            self._report.coalesced.append(copy.disk.uuid)
+
+    # -- leaves
+
+    def _do_a_leaf(self, bases: Bases) -> bool:
+        for disk in bases.forest.leaf_coalesceable():
+            if disk.uuid not in self._report.failed and self._may(bases, disk):
+                with self._noting(disk):
+                    self._shorten(bases, disk)
+                return True
+        return False
+
+    def _may(self, bases: Bases, disk: Disk) -> bool:
+        """Whether the disk's owner lets its chain be shortened; noted if not."""
+        ref = records.find(bases.sr.session, disk.uuid)
+        if not ref:
+            return False
+        record = bases.sr.session.vdi_record(ref)
+        return (
+            record["other_config"].get("leaf-coalesce") != "false"
+            and record.get("on_boot") != "reset"
+            and not record.get("allow_caching")
+        )
+
+    def _shorten(self, bases: Bases, disk: Disk) -> None:
+        """The last step, or one towards it."""
+        size = bases.medium.allocated(disk)
+        if size <= self._speed.limit:
+            leaf.take_place(bases, disk, bases.forest.disks[disk.parent])
+            self._report.leaves.append(disk.uuid)
+        else:
+            self._trackers.setdefault(disk.uuid, leaf.Tracker()).begin_round(size)
+            leaf.split_off(bases, disk)
+
+    @contextmanager
+    def _noting(self, disk: Disk) -> Iterator[None]:
+        """What fails in this block is noted for the disk, and the collector goes on."""
+        try:
+            yield
+        except FistPoint:
+            raise
+        except _FAILURES as error:
+            self._report.failed[disk.uuid] = str(error)

@@ -1,0 +1,122 @@
+"""Images in a directory, as a collector changes them.
+
+One rename is all that a leaf-coalesce of disk L into base P needs, because it drops L's old
+image in the same step:
+
+    1  journal leaf_<L> = <P>
+    2  L's data go into P; P is no longer hidden
+    3  rename(P, L)                     commit point
+    4  drop the journal
+
+As long as P is there recovery hides it again, and everything is as before. XenServer's
+collectors rename L to OLD_<L> first; what they leave is undone as they would do it themselves.
+"""
+
+import os
+from contextlib import suppress
+
+from srs import fist, vhd
+from srs.errors import Unimplemented
+from srs.filestore import FileStore
+from srs.gc.medium import COALESCE, LEAF, OLD, RELINK
+from srs.journal import FileJournal, fsync_directory
+from srs.vdi import Disk
+
+
+class FileMedium:
+    """See Medium."""
+
+    def __init__(self, store: FileStore) -> None:
+        self._store = store
+        self.journal = FileJournal(store.path(""), (COALESCE, RELINK, LEAF))
+
+    def _vhd(self, uuid: str) -> str:
+        return self._store.path(f"{uuid}.vhd")
+
+    def path(self, disk: Disk) -> str:
+        """See Medium."""
+        return self._store.path_of(disk)
+
+    def allocated(self, disk: Disk) -> int:
+        """See Medium."""
+        info = vhd.query(self.path(disk), resolve_parent=False, allocated=True)
+        return (info.allocated or 0) * vhd.BLOCK
+
+    def begin_merge(self, disk: Disk, parent: Disk) -> None:
+        """See Medium. Files grow as they are written."""
+        if parent.size >= disk.size:
+            return
+        fist.point("LVHDRT_resizing_while_vdis_are_paused")
+        if parent.raw:
+            raise Unimplemented("raw disks in files do not grow")
+        self._store.grow(parent, disk.size)
+
+    def hold(self, disk: Disk) -> None:
+        """See Medium."""
+
+    def end_merge(self, disk: Disk, parent: Disk) -> None:
+        """See Medium."""
+
+    def relink(self, child: Disk, parent: Disk) -> None:
+        """See Medium."""
+        vhd.set_parent(self.path(child), self.path(parent), raw_parent=parent.raw)
+
+    def settle(self, disks: list[Disk]) -> None:
+        """See Medium."""
+
+    def remove(self, disks: list[Disk]) -> None:
+        """See Medium."""
+        for disk in disks:
+            os.unlink(self.path(disk))
+        fsync_directory(self._store.path(""))
+
+    def take_place(self, disk: Disk, parent: Disk) -> None:
+        """See Medium."""
+        vhd.set_hidden(self.path(parent), False)
+        fist.point("LVHDRT_coaleaf_one_renamed")
+        os.rename(self.path(parent), self.path(disk))  # the commit point
+        fsync_directory(self._store.path(""))
+        fist.point("LVHDRT_coaleaf_both_renamed")
+
+    def recover(self) -> list[str]:
+        """See Medium."""
+        touched = []
+        for entry in self.journal.entries():
+            if entry.kind == LEAF:
+                self._settle_leaf(entry.id, entry.value)
+                self.journal.remove(LEAF, entry.id)
+                touched.append(entry.id)
+        return [*touched, *self._drop_old()]
+
+    def _settle_leaf(self, leaf: str, parent: str) -> None:
+        """Before the commit point everything goes back; after it nothing is left to do."""
+        old = self._vhd(OLD + leaf)
+        if os.path.exists(old):
+            if not os.path.exists(self._vhd(parent)):
+                os.rename(self._vhd(leaf), self._vhd(parent))
+                fist.point("LVHDRT_coaleaf_undo_after_rename")
+            os.rename(old, self._vhd(leaf))
+            fsync_directory(self._store.path(""))
+            fist.point("LVHDRT_coaleaf_undo_after_rename2")
+            vhd.set_hidden(self._vhd(leaf), False)
+        if os.path.exists(self._vhd(parent)):
+            vhd.set_hidden(self._vhd(parent), True)
+            fist.point("LVHDRT_coaleaf_undo_end")
+        else:
+            fist.point("LVHDRT_coaleaf_finish_end")
+
+    def _drop_old(self) -> list[str]:
+        """Without an entry an old image is rubbish, unless its disk is missing."""
+        touched = []
+        for name in os.listdir(self._store.path("")):
+            leaf = name.removeprefix(OLD).removesuffix(".vhd")
+            if name != f"{OLD}{leaf}.vhd":
+                continue
+            with suppress(FileNotFoundError):
+                if os.path.exists(self._vhd(leaf)):
+                    os.unlink(self._store.path(name))
+                else:
+                    vhd.set_hidden(self._store.path(name), False)
+                    os.rename(self._store.path(name), self._vhd(leaf))
+            touched.append(leaf)
+        return touched

@@ -1,0 +1,139 @@
+"""A collector's process, and its work in the foreground."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import NoReturn
+
+from srs import fist, locks, paths, registry
+from srs.cow import CowSR
+from srs.errors import SRError, SRUnavailable
+from srs.forking import detach, fork, name_process
+from srs.gc.collector import Collector, Report
+from srs.gc.control import Watch, active, is_wanted, kept_away, pause
+from srs.gc.leaf import Speed
+from srs.gc.merge import Bases
+from srs.gc.tree import Forest
+from srs.locks import Lock
+from srs.protocol import Request
+from srs.session import Failure, Session
+
+_ORIGINATOR = "SM-gc"
+
+
+def kick(sr: CowSR) -> None:
+    """Have a collector look at the SR some time after this call, which holds its lock.
+
+    Nothing happens if there is a collector, or no work for one. What goes wrong is no matter of
+    the call's: the next one will try again.
+    """
+    seconds = pause()
+    if seconds is None or not sr.request.is_master or active(sr.uuid).holder():
+        return
+    with suppress(SRError, Failure, OSError):
+        if not Forest(sr.disks()).has_work:
+            return
+        if sr.session.call("SR.get_other_config", sr.ref).get("gc") != "false" and fork() == 0:
+            _become_collector(type(sr), sr.request, seconds)
+
+
+def _become_collector(driver: type[CowSR], request: Request, seconds: float) -> NoReturn:
+    """In the child of a call that holds the SR's lock."""
+    try:
+        detach()
+        locks.forget_in_child()
+        name_process("sm-gc")
+        watch, lock = Watch(), active(request.sr_uuid)
+        with watch.listening():
+            if lock.try_acquire() and not is_wanted(request.sr_uuid):
+                watch.sleep(seconds)
+                session = Session.login(_ORIGINATOR)
+                _collector(driver, _for(request, session), watch).run(lambda: _end(session))
+                _end(session)
+    finally:
+        os._exit(0)
+
+
+def _end(session: Session) -> NoReturn:
+    """The process ends with its locks, `gc_active` first: it is the older descriptor."""
+    session.logout()
+    os._exit(0)
+
+
+def _collector(driver: type[CowSR], request: Request, watch: Watch) -> Collector:
+    speed = Speed(f"{paths.RUN}/{request.sr_uuid}.speed_log")
+    return Collector(lambda: _section(driver, request, watch), watch.check, speed)
+
+
+@contextmanager
+def _section(driver: type[CowSR], request: Request, watch: Watch) -> Iterator[Bases]:
+    """The SR as a driver's call has it: locked, mended, and given back afterwards."""
+    with watch.hold(Lock(request.sr_uuid, "running")), watch.hold(Lock(request.sr_uuid, "sr")):
+        sr = driver(request)
+        try:
+            sr.prepare()
+            with fist.serving(sr.session, sr.ref):
+                yield Bases(sr)
+        finally:
+            sr.cleanup()
+
+
+def _for(request: Request, session: Session) -> Request:
+    return Request(
+        command="gc",
+        device_config=request.device_config,
+        session_ref=session.ref,
+        host_ref=request.host_ref,
+        sr_ref=request.sr_ref,
+        sr_uuid=request.sr_uuid,
+    )
+
+
+def collect(sr_uuid: str) -> Report:
+    """Work on an SR of this host until there is nothing left to do, in place of its collector.
+
+    Raises:
+        SRUnavailable: the SR is not plugged in here, or this host is not its master.
+        SRError, Failure: it cannot be used, or the toolstack not be reached.
+    """
+    session = Session.login(_ORIGINATOR)
+    try:
+        driver, request = _look_up(session, sr_uuid)
+        watch = Watch()
+        with kept_away(sr_uuid):
+            lock = active(sr_uuid)
+            lock.acquire()
+        try:
+            with watch.listening():
+                return _collector(driver, request, watch).run(lock.release)
+        finally:
+            if lock.held:
+                lock.release()
+    finally:
+        session.logout()
+
+
+def _look_up(session: Session, sr_uuid: str) -> tuple[type[CowSR], Request]:
+    """The driver of an SR, and a request as a driver's call would have it."""
+    sr = session.call("SR.get_by_uuid", sr_uuid)
+    host = session.call("session.get_this_host", session.ref)
+    condition = f'field "host" = "{host}" and field "SR" = "{sr}"'
+    pbds = session.call("PBD.get_all_records_where", condition)
+    plugged = [pbd for pbd in pbds.values() if pbd["currently_attached"]]
+    if not plugged:
+        raise SRUnavailable(f"{sr_uuid} is not plugged in here")
+    if session.call("SR.get_shared", sr):
+        (pool,) = session.call("pool.get_all_records").values()
+        if pool["master"] != host:
+            raise SRUnavailable(f"{sr_uuid} is collected by the pool's master")
+    driver = registry.get(session.call("SR.get_type", sr))
+    if not issubclass(driver, CowSR):
+        raise SRUnavailable(f"{sr_uuid} keeps no chains")
+    return driver, Request(
+        command="gc",
+        device_config={**plugged[0]["device_config"], "SRmaster": "true"},
+        session_ref=session.ref,
+        host_ref=host,
+        sr_ref=sr,
+        sr_uuid=sr_uuid,
+    )
