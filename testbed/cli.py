@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 PASSED, FAILED, COULD_NOT_RUN = 0, 1, 2
 _KERNELS = ("auto", "uml", "local")
+#: What `testbed run` runs: the groups that the project is about, in a minute or two.
+_DEFAULT_GROUPS = ("revert", "fallback", "idempotence", "faults")
 #: The key of SR.other_config that tells of which kind `--sr` an SR is.
 _KIND = "sr-testbed:kind"
 
@@ -89,7 +91,9 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     run.add_argument(
         "scenario",
         nargs="*",
-        help="a group (revert), a file, or a test id below scenarios/; all when none is given",
+        metavar="SCENARIO",
+        help="a group (revert), a file, a test id below scenarios/, or: all; "
+        f"without one: {' '.join(_DEFAULT_GROUPS)}",
     )
     run.add_argument("--sr", action="append", metavar="KIND", help="SR kind; several are fine")
     run.add_argument("-n", dest="workers", default="auto", help="hosts side by side (auto: cores)")
@@ -116,7 +120,8 @@ def _run(options: argparse.Namespace) -> int:
     _try_to_boot(options.kernel)
     directory = _scenario_directory()
     # pytest gives the whole file for a test id whose file exists not: check it here.
-    chosen = [str(directory / name) for name in options.scenario] or [str(directory)]
+    names = options.scenario or _DEFAULT_GROUPS
+    chosen = [str(directory)] if "all" in names else [str(directory / name) for name in names]
     for path in chosen:
         if not Path(path.partition("::")[0]).exists():
             raise TestbedError(f"no scenario {path}", hint=f"groups: {_groups(directory)}")
