@@ -143,10 +143,14 @@ class RepositoryCache:
     @contextmanager
     def lend(self, kind: str, driver: str = "") -> Iterator[Repository]:
         """Lend an SR to a scenario; take its disks away, and look for what it leaked."""
+        from scenarios.invariants import check
+
         before = footprint(self._host)
         repository = self.get(kind, driver)
         try:
             yield repository
+            repository.detach()
+            check(repository)
         finally:
             repository.clear()
         leaked = footprint(self._host) - before - self.standing
@@ -188,7 +192,7 @@ def _sr_fixture(kinds: Sequence[str]) -> ModuleType:
 def footprint(host: Host) -> set[tuple[str, str]]:
     """What no scenario may add to. Base copies stay until a garbage collector runs."""
     census = host.census()
-    kinds = ("mounts", "loops", "nbds", "mapped", "processes")
+    kinds = ("mounts", "loops", "nbds", "mapped", "units", "processes")
     return {(kind, name) for kind in kinds for name in census[kind]}
 
 

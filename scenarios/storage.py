@@ -210,17 +210,31 @@ class Repository:
         """References of hidden nodes."""
         return {ref for ref in self.vdis() if not self.api.VDI.get_managed(ref)}
 
+    @property
+    def on_volumes(self) -> bool:
+        """Whether its disks are volumes of a group, not files."""
+        return self.kind.startswith("lvhd")
+
+    def device(self) -> str:
+        """The block device of an LVM SR, as it is called now."""
+        (pbd,) = self.api.SR.get_PBDs(self.ref)
+        return str(self.api.PBD.get_device_config(pbd)["device"])
+
     def scan(self) -> None:
         """Compare the records with what is on disk."""
         self.api.SR.scan(self.ref)
 
-    def clear(self) -> None:
-        """Destroy every disk and snapshot, then what was below them."""
+    def detach(self) -> None:
+        """Unplug every disk, and remove its VBDs."""
         for ref in self.vdis():
             for vbd in self.api.VDI.get_VBDs(ref):
                 if self.api.VBD.get_currently_attached(vbd):
                     self.api.VBD.unplug(vbd)
                 self.api.VBD.destroy(vbd)
+
+    def clear(self) -> None:
+        """Destroy every disk and snapshot, then what was below them."""
+        self.detach()
         for ref in self.vdis() - self.base_copies():
             self.api.VDI.destroy(ref)
         if self.vdis():
@@ -228,7 +242,7 @@ class Repository:
 
     def fill(self) -> Callable[[], None]:
         """Use up all space; returns what gives it back."""
-        if self.kind.startswith("lvhd"):
+        if self.on_volumes:
             return self._fill_group()
         filler = f"/run/sr-mount/{self.uuid}/filler"
         self.host.kernel.run(["sh", "-c", _FILL, f"/run/sr-mount/{self.uuid}"])
@@ -258,7 +272,7 @@ class Repository:
 
     def stored(self) -> list[str]:
         """Everything that the SR keeps: files of a file SR, LVs of an LVM SR, with sizes."""
-        if self.kind.startswith("lvhd"):
+        if self.on_volumes:
             fields = "lv_name,lv_size,lv_attr"
             argv = ["lvs", "--noheadings", "--units", "b", "-o", fields]
             output = self.host.kernel.run([*argv, f"VG_XenStorage-{self.uuid}"])

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 
-from srs import fist, lvm, vhd
+from srs import fist, locks, lvm, vhd
 from srs.cbterrors import CBTActivateFailed, CBTChangedBlocksError, CBTDeactivateFailed
 from srs.cow import CowSR
 from srs.errors import (
@@ -204,8 +204,12 @@ def _under_lock(driver: type[SR], request: Request, operation: Operation) -> obj
         except BaseException:
             with suppress(Exception):  # the first failure is the one to tell
                 sr.cleanup()
+            if request.command == "sr_create":
+                locks.remove(request.sr_uuid)
             raise
         sr.cleanup()
+        if request.command in ("sr_detach", "sr_delete"):
+            locks.remove(request.sr_uuid)  # still held: who waits for it makes another
         return result
 
 

@@ -23,7 +23,7 @@
             ├── VDISnapshot 82 · VDIResize 110 · LVMRead 117 · APISession 150
             ├── MetadataError 181 · SMGeneral 202
             ├── FistPoint 203 · LeafGCSkip 204 · TapdiskAlreadyRunning 445 · TapdiskFailed 453
-            └── GenericException 1200 · those of srs.cbterrors, 457 to 460
+            └── GenericException 1200 · those of srs.cbterrors, 457 to 460, and srs.scsierrors
 
 The number and the description travel as an XML-RPC fault; clients match on both, so both are
 the field's own (reference: the error table that XenServer's storage manager installs). A

@@ -80,10 +80,19 @@ class LVHDSR(CowSR):
 
     # -- the SR
 
+    def devices(self) -> list[str]:
+        """The block devices of the volume group.
+
+        Raises:
+            ConfigDeviceMissing: device_config names none.
+            InvalidDev: one is not there.
+        """
+        return groups.devices_of(self.config)
+
     def create(self, size: int) -> None:
         """sr_create: a volume group with a metadata volume."""
         self.require_master()
-        devices = groups.devices_of(self.config)
+        devices = self.devices()
         record = self.session.call("SR.get_record", self.ref)
         allocation = record["sm_config"].get("allocation") or self._configured_allocation()
         groups.create_group(self.group.name, devices)
@@ -125,6 +134,9 @@ class LVHDSR(CowSR):
 
     def detach(self) -> None:
         """sr_detach: deactivate everything."""
+        self._deactivate_all()
+
+    def _deactivate_all(self) -> None:
         if not self.group.exists:
             return
         # LVM itself would try for twenty seconds, and deactivate the others meanwhile.
@@ -140,19 +152,19 @@ class LVHDSR(CowSR):
     def delete(self) -> None:
         """sr_delete: the volume group, which must hold no visible disk."""
         self.require_master()
-        devices = groups.devices_of(self.config)
+        devices = self.devices()
         if not self.group.exists:
             raise SRUnavailable(f"no volume group {self.group.name}")
         self.recover()
         if any(not disk.hidden for disk in self.disks()):
             raise SRNotEmpty(self.uuid)
-        self.detach()
+        self._deactivate_all()
         groups.remove_group(self.group.name, devices)
         self.group.reread()
 
     def probe(self) -> str:
         """sr_probe: the SRs of this type on the devices."""
-        return groups.probe(layout.GROUP_PREFIX, groups.devices_of(self.config))
+        return groups.probe(layout.GROUP_PREFIX, self.devices())
 
     def prepare(self) -> None:
         """Refuse to work without the volume group, and mend it."""

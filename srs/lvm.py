@@ -63,10 +63,21 @@ class _Library:
         self._lib.lvm2_init.restype = ctypes.c_void_p
         self._lib.lvm2_log_fn.argtypes = [_LOG_FUNCTION]
         self._lib.lvm2_run.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
+        self._lib.lvm2_exit.argtypes = [ctypes.c_void_p]
         self._printed: list[str] = []
         self._errors: list[str] = []
         self._callback = _LOG_FUNCTION(self._log)  # kept: C code has no reference that counts
         self._lib.lvm2_log_fn(self._callback)
+        self._handle = 0
+        self.types = ""
+        self.start()
+
+    def start(self) -> None:
+        """Begin, or begin anew: the library looks only now which types of devices there are."""
+        if self._handle:
+            self._lib.lvm2_exit(self._handle)
+        with open("/proc/devices", encoding="ascii") as file:
+            self.types = file.read()
         self._handle = self._lib.lvm2_init()
         if not self._handle:
             raise OSError("liblvm2cmd cannot be initialised")
@@ -111,6 +122,18 @@ def _load() -> Callable[[str], tuple[bool, int, list[str], list[str]]]:
         except OSError:
             _runner = _program
     return _runner
+
+
+def know(kind: str) -> None:
+    """Make sure that LVM uses a type of block device, such as `sd`, if the kernel knows it by now.
+
+    A driver's module may have been loaded after this process, or the one that forked it, has
+    begun to use the library; beginning anew takes 50 ms, once in a process.
+    """
+    with _mutex:
+        library = _load()
+        if isinstance(library, _Library) and f" {kind}\n" not in library.types:
+            library.start()
 
 
 def lvm(*words: str) -> list[str]:

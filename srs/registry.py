@@ -23,8 +23,14 @@ def _load_own() -> None:
         from srs.ext import EXTSR
         from srs.file import FileSR
         from srs.lvhd import LVHDSR
+        from srs.lvhd_hba import LVHDoHBASR
 
-        for cls, aliases in ((FileSR, ()), (EXTSR, ()), (LVHDSR, ("lvm",))):
+        for cls, aliases in (
+            (FileSR, ()),
+            (EXTSR, ()),
+            (LVHDSR, ("lvm",)),
+            (LVHDoHBASR, ("lvmohba",)),
+        ):
             for name in (cls.info.type, *aliases):
                 _drivers.setdefault(name, cls)
 

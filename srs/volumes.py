@@ -116,6 +116,11 @@ class VolumeGroup:
         """Bytes in all extents."""
         return self._size if self.volumes is not None else 0
 
+    @property
+    def devices(self) -> frozenset[str]:
+        """Its physical volumes; one that is missing has a name that is no path."""
+        return frozenset(self._devices if self.volumes is not None else ())
+
     def volume(self, name: str) -> LogicalVolume:
         """A volume by name.
 

@@ -1,6 +1,7 @@
 """What a host with a lasting directory has plugged in, written down for its next start.
 
-    <directory>/host.json   {"disks": [[file, size, device], ...], "mounts": {path: file, ...}}
+    <directory>/host.json   {"disks": [[file, size, device], ...], "mounts": {path: file, ...},
+                             "exports": [path, ...]}
 
 The order of the disks is that of their plugging in. `device` is the name that the disk had
 inside, which may be another one next time.
@@ -21,10 +22,11 @@ _NAME = "host.json"
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """Disks, and the paths inside where some of them are mounted."""
+    """Disks, the paths inside where some of them are mounted, and those that NFS exports."""
 
     disks: Sequence[Disk] = ()
     mounts: Mapping[str, Disk] = field(default_factory=dict)
+    exports: Sequence[str] = ()
 
 
 def save(directory: Path, inventory: Inventory) -> None:
@@ -32,6 +34,7 @@ def save(directory: Path, inventory: Inventory) -> None:
     document = {
         "disks": [[disk.path.name, disk.size, disk.device] for disk in inventory.disks],
         "mounts": {path: disk.path.name for path, disk in inventory.mounts.items()},
+        "exports": list(inventory.exports),
     }
     fresh = directory / f"{_NAME}.new"
     with fresh.open("w", encoding="utf-8") as file:
@@ -54,6 +57,7 @@ def load(directory: Path) -> Inventory:
             name: Disk(directory / name, size, device) for name, size, device in document["disks"]
         }
         mounts = {path: disks[name] for path, name in document["mounts"].items()}
+        exports = tuple(document.get("exports", ()))
     except FileNotFoundError:
         return Inventory()
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -61,4 +65,4 @@ def load(directory: Path) -> Inventory:
     for disk in disks.values():
         if not disk.path.is_file():
             raise DeviceRefused(f"the disk {disk.path} is missing", hint="put it back")
-    return Inventory(tuple(disks.values()), mounts)
+    return Inventory(tuple(disks.values()), mounts, exports)

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from testbed.devices.disk import Disk, Shelf, create_file
 from testbed.devices.layer import Layer
+from testbed.devices.nfs import Export, NfsServer
 from testbed.errors import DeviceRefused
 from testbed.inventory import Inventory, load, save
 from testbed.kernel import choose
@@ -44,6 +45,13 @@ def _batches(spans: Iterable[tuple[int, bytes]]) -> Iterator[list[tuple[int, mem
                 yield batch
                 batch, room = [], _PIECE
     yield batch
+
+
+class Equipment(Protocol):
+    """What a machine has beside disks, such as a target with LUNs."""
+
+    def plug(self) -> None:
+        """Set it up in the kernel that runs now; its disks are plugged in already."""
 
 
 class Machine:
@@ -84,8 +92,12 @@ class Machine:
         self._disks: list[Disk] = []
         self._disk_numbers = itertools.count()
         self._directories: dict[str, Disk] = {}
+        self._exported: list[str] = []
+        #: What stands on disks, and has to be set up again after each boot.
+        self.equipment: list[Equipment] = []
         self._state: StateDirectory | None = None
         self._kernel: Kernel | None = None
+        self._nfs: NfsServer | None = None
         self.boot_seconds = 0.0
 
     # --- life ----------------------------------------------------------------------------
@@ -107,6 +119,7 @@ class Machine:
             if self._directory is not None:
                 inventory = load(self.state_directory)
                 self._disks, self._directories = list(inventory.disks), dict(inventory.mounts)
+                self._exported = list(inventory.exports)
             self._came_up(self._replug())
         except BaseException:
             self.close()
@@ -124,6 +137,7 @@ class Machine:
             drivers=self._drivers,
             shelf=None if self._shelf is None else self._shelf.path,
         )
+        self._nfs = NfsServer(self._kernel, self.address if self.nics else "127.0.0.1")
         self._offer_services(self._kernel)
         self.boot_seconds = self._kernel.boot()
 
@@ -167,16 +181,21 @@ class Machine:
         """Plug in what was there before; returns how devices are called now, by their old names."""
         before, self._disks = self._disks, []
         renamed = {
-            disk.device: self._plug(disk.path, disk.size, layered=disk.layered).device
+            disk.device: self._plug(disk.path, disk.size, disk.layered, disk.bare).device
             for disk in before
         }
         for path, disk in self._directories.items():
-            self.kernel.call("mount", source=self._like(disk).device, target=path, kind="ext4")
+            self.kernel.call("mount", source=self.like(disk).device, target=path, kind="ext4")
+        for path in self._exported:
+            self.nfs.export(path)
+        for item in self.equipment:
+            item.plug()
         return {old: new for old, new in renamed.items() if old != new}
 
     def _write_inventory(self) -> None:
         if self._directory is not None:
-            save(self.state_directory, Inventory(self._disks, self._directories))
+            inventory = Inventory(self._disks, self._directories, self._exported)
+            save(self.state_directory, inventory)
 
     def __enter__(self) -> Self:
         return self if self._kernel is not None else self.start()
@@ -199,6 +218,13 @@ class Machine:
         return self._kernel
 
     @property
+    def nfs(self) -> NfsServer:
+        """The NFS server of its kernel, at its address, else at 127.0.0.1."""
+        if self._nfs is None:
+            raise DeviceRefused(f"{self.hostname} was closed")
+        return self._nfs
+
+    @property
     def state_directory(self) -> Path:
         """Its files on this machine."""
         if self._state is None:
@@ -219,28 +245,34 @@ class Machine:
 
     # --- devices -------------------------------------------------------------------------
 
-    def add_disk(self, size: int, *, layered: bool = False) -> Disk:
+    def add_disk(self, size: int, *, layered: bool = False, bare: bool = False) -> Disk:
         """Hot-plug a new, empty disk of `size` bytes. Only what is written takes space.
 
-        With `layered`, faults can be put below it: see `layer`.
+        With `layered`, faults can be put below it: see `layer`. A `bare` one is for a LUN.
+
+        Raises:
+            DeviceRefused: no slot is left; or a LUN would have to last.
         """
+        if bare and self._directory is not None:
+            raise DeviceRefused("LUNs do not last", hint="use a host without a directory")
         paths = (self.state_directory / f"disk{number}" for number in self._disk_numbers)
         path = next(path for path in paths if not path.exists())
         create_file(path, size)
-        disk = self._plug(path, size, layered=layered)
+        disk = self._plug(path, size, layered, bare)
         self._write_inventory()
         return disk
 
-    def _plug(self, path: Path, size: int, *, layered: bool = False) -> Disk:
-        disk = Disk(path, size, self.kernel.add_disk(path, layered=layered), layered)
+    def _plug(self, path: Path, size: int, layered: bool = False, bare: bool = False) -> Disk:
+        device = self.kernel.add_disk(path, layered=layered, bare=bare)
+        disk = Disk(path, size, device, layered, bare)
         self._disks.append(disk)
         return disk
 
-    def add_shared_disk(self, path: Path) -> Disk:
+    def add_shared_disk(self, path: Path, *, bare: bool = False) -> Disk:
         """Hot-plug a disk of the shelf, which other machines may have plugged in, too."""
-        return self._plug(path, path.stat().st_size)
+        return self._plug(path, path.stat().st_size, bare=bare)
 
-    def _like(self, old: Disk) -> Disk:
+    def like(self, old: Disk) -> Disk:
         """The disk that stands on the same file now."""
         return next(disk for disk in self._disks if disk.path == old.path)
 
@@ -250,7 +282,7 @@ class Machine:
         Raises:
             DeviceRefused: it has no layer.
         """
-        plugged = self.disk_below(disk) if isinstance(disk, str) else self._like(disk)
+        plugged = self.disk_below(disk) if isinstance(disk, str) else self.like(disk)
         return Layer(self.kernel, self.kernel.below_layer(plugged.device), plugged.size)
 
     def eject_disk(self, disk: Disk) -> None:
@@ -280,7 +312,7 @@ class Machine:
 
     def disk_below(self, path: str) -> Disk:
         """The disk that is mounted on what `add_directory` made."""
-        return self._like(self._directories[path])
+        return self.like(self._directories[path])
 
     def eject_directory(self, path: str) -> Disk:
         """Unmount what `add_directory` made, and unplug its disk, whose file stays."""
@@ -294,6 +326,24 @@ class Machine:
         """Unmount what `add_directory` made, and remove its disk."""
         self.eject_directory(path).path.unlink()
 
+    def add_export(self, size: int) -> Export:
+        """A fresh file system like `add_directory`'s, exported by this machine's NFS server."""
+        path = self.add_directory(size)
+        try:
+            export = self.nfs.export(path)
+        except BaseException:
+            self.remove_directory(path)
+            raise
+        self._exported.append(path)
+        self._write_inventory()
+        return export
+
+    def remove_export(self, export: Export) -> None:
+        """Take back what `add_export` made, and remove its disk."""
+        self.nfs.withdraw(export)
+        self._exported.remove(export.directory)
+        self.remove_directory(export.directory)
+
     # --- blocks: what a VM would see -----------------------------------------------------
 
     def read(self, device: str, offset: int, length: int) -> bytes:
@@ -302,6 +352,22 @@ class Machine:
             self.kernel.exchange("read", {"path": device, "offset": at, "length": size}).blob
             for at, size in pieces(offset, length)
         )
+
+    def read_pieces(self, places: Sequence[tuple[str, int, int]]) -> list[tuple[int, bytes]]:
+        """Many small reads in one call.
+
+        Args:
+            places: path, offset and length of each; a negative offset counts from the end.
+
+        Returns:
+            For each place the size of what is at the path, -1 if nothing is, and the bytes.
+        """
+        answer = self.kernel.exchange("pieces", {"places": list(places)})
+        found, at = [], 0
+        for size, length in answer.value:
+            found.append((size, answer.blob[at : at + length]))
+            at += length
+        return found
 
     def write(self, device: str, *spans: tuple[int, bytes]) -> None:
         """Write (offset, bytes) after (offset, bytes) to a block device, then sync it."""
@@ -331,6 +397,6 @@ class Machine:
             names += self.kernel.call("accounting_stop")
 
     def census(self, *roots: str) -> dict[str, list[str]]:
-        """Mounts, loops, nbds, device-mapper devices, processes, and files below `roots`."""
+        """What could be leaked, by kind, and the files below `roots`."""
         result: dict[str, list[str]] = self.kernel.call("census", roots=list(roots))
         return result

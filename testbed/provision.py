@@ -3,7 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from testbed.devices import hba
 from testbed.devices.disk import Disk, GiB
+from testbed.devices.lio import Lun
 from testbed.errors import DeviceRefused
 from testbed.host import Host
 
@@ -14,7 +16,8 @@ class Recipe:
 
     Attributes:
         driver: the SR type.
-        medium: "directory" (an ext4 file system for device_config location) or "disk".
+        medium: "directory" (an ext4 file system for device_config location), "disk", or "hba"
+            (a LUN, for device_config SCSIid).
         device_config: what the driver is told beside that.
     """
 
@@ -29,17 +32,19 @@ RECIPES = {
     "ext": Recipe("ext", "disk"),
     "lvhd": Recipe("lvhd", "disk"),
     "lvhd-thin": Recipe("lvhd", "disk", {"allocation": "thin"}),
+    "lvhdohba": Recipe("lvhdohba", "hba"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class ProvisionedSR:
-    """An SR, plugged, with what it stands on."""
+    """An SR, plugged, with what it stands on and the device_config that it was made with."""
 
     kind: str
     ref: str
     uuid: str
-    medium: Disk | str
+    medium: Disk | Lun | str
+    device_config: dict[str, str]
 
 
 def provision(
@@ -70,12 +75,15 @@ def provision(
     recipe = RECIPES.get(kind)
     if recipe is None:
         raise DeviceRefused(f"no SR kind {kind!r}", hint=f"kinds: {', '.join(RECIPES)}")
-    medium: Disk | str
+    medium: Disk | Lun | str
     if recipe.medium == "directory":
         medium = host.add_directory(size, layered=layered)
         location = f"{medium}/sr"
         host.kernel.call("make_directory", path=location)
         device_config = {"location": location, **recipe.device_config}
+    elif recipe.medium == "hba":
+        medium = hba.of(host).add_lun(size, layered=layered)
+        device_config = {"SCSIid": medium.scsi_id, **recipe.device_config}
     else:
         medium = host.add_disk(size, layered=layered)
         device_config = {"device": medium.device, **recipe.device_config}
@@ -95,12 +103,14 @@ def provision(
     except BaseException:
         release_medium(host, medium)
         raise
-    return ProvisionedSR(kind, ref, api.SR.get_uuid(ref), medium)
+    return ProvisionedSR(kind, ref, api.SR.get_uuid(ref), medium, device_config)
 
 
-def release_medium(host: Host, medium: Disk | str) -> None:
+def release_medium(host: Host, medium: Disk | Lun | str) -> None:
     """Remove the devices that an SR stood on."""
-    if isinstance(medium, Disk):
+    if isinstance(medium, Lun):
+        hba.of(host).remove_lun(medium)
+    elif isinstance(medium, Disk):
         host.remove_disk(medium)
     else:
         host.remove_directory(medium)

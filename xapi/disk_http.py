@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from xapi import disk_stream, http_call, pbd, task, vbd, vdi, vdi_steps, vhd_stream
+from xapi import disk_stream, http_call, task, vbd, vdi, vdi_steps, vhd_stream
 from xapi.disk_stream import Device
 from xapi.errors import XenAPIError
 from xapi.http_call import Query, Work
@@ -194,13 +194,13 @@ def _destination(call: Call, query: Query, format_: str, length: int | None) -> 
 def _plugged(call: Call, ref: str, mode: str) -> Iterator[Device]:
     """The block device of a VDI in dom0, through a VBD that lives as long as the block."""
     xapi = call.xapi
-    pbd.require_plugged(xapi, xapi.db.get("VDI", ref, "SR"))
-    link = vbd.make_temporary(call, ref, mode)
+    host = xapi.hosts.seeing(xapi.db.get("VDI", ref, "SR"))
+    link = vbd.make_temporary(call, ref, mode, host.dom0)
     try:
         with xapi.policy.operation(call.task, call.method, Mark("VBD", link, "plug")):
             path = vbd.attach(call, link)
         size: int = xapi.db.get("VDI", ref, "virtual_size")
-        yield Device(path, size, xapi.backend, xapi.host)
+        yield Device(path, size, host.backend, host.ref)
     finally:
         # The host may have restarted meanwhile, and taken the VBD with it.
         if xapi.db.exists("VBD", link):

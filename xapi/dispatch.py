@@ -14,6 +14,7 @@ from xapi import (
     messages,
     network,
     pbd,
+    pool,
     revert,
     session,
     sm,
@@ -43,7 +44,7 @@ _log = logging.getLogger(__name__)
 _ASYNC = "Async."
 
 _WRITTEN_BY_HAND = (
-    *(session, event, task, messages, host, network, sm, sr, sr_info, pbd),
+    *(session, event, task, messages, host, pool, network, sm, sr, sr_info, pbd),
     *(vdi, vdi_cbt, vdi_copy, vdi_db, revert, vbd, vbd_settings),
     *(vm, vm_power, vm_revert, vm_settings, vm_snapshot),
 )

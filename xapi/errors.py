@@ -57,6 +57,8 @@ CODES: dict[str, Code] = {
     "HA_DISABLE_IN_PROGRESS": Code("High availability is being switched off."),
     "HA_ENABLE_IN_PROGRESS": Code("High availability is being switched on."),
     "HA_IS_ENABLED": Code("High availability is on.", (), "Disable high availability first."),
+    "HOST_DISABLED": Code("The host is disabled.", ("host",), "Enable the host first."),
+    "HOST_IS_LIVE": Code("The host is up.", ("host",)),
     "HOST_NOT_LIVE": Code("The host does not answer.", ("host",)),
     "HOST_OFFLINE": Code(
         "The host cannot be reached.", ("host",), "Start the host, then repeat the call."
@@ -110,6 +112,9 @@ CODES: dict[str, Code] = {
     "SR_INDESTRUCTIBLE": Code("The SR is marked as indestructible.", ("sr",)),
     "SR_IS_CACHE_SR": Code("The host keeps its cache on the SR.", ("host",)),
     "SR_NOT_EMPTY": Code("The SR still holds VDIs.", ("sr",), "Destroy its VDIs first."),
+    "SR_NOT_SHARABLE": Code(
+        "The SR is not shared, and another host has it plugged in.", ("sr", "host")
+    ),
     "SR_OPERATION_NOT_SUPPORTED": Code("The SR's driver cannot do this.", ("sr",)),
     "SR_UNKNOWN_DRIVER": Code("There is no driver for SRs of that type.", ("type",)),
     "SR_UUID_EXISTS": Code("There is an SR of that uuid already.", ("uuid",)),

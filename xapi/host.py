@@ -1,137 +1,85 @@
-"""The host, its control domain and the pool that it makes up."""
+"""Hosts: how they come, lose power and come back, and what they can be asked."""
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Mapping
-from importlib.metadata import version
+from collections.abc import Mapping, Sequence
 
-from xapi import vm_power
+from xapi import host_records, vm_power
 from xapi.backend import BackendUnavailable, PluginFailed
 from xapi.database import Database
 from xapi.datamodel import CLASSES
-from xapi.datatypes import STRING_MAP, Basic, Ref
+from xapi.datatypes import NULL, STRING_MAP, Basic, Ref
 from xapi.errors import XenAPIError
+from xapi.hosts import host_of_vm, is_live
 from xapi.message import Call, Message, Param, now
 from xapi.toolstack import Toolstack
 
-_API_VERSION = (2, 23)
-_GIB = 1 << 30
-_HOST_MEMORY = 8 * _GIB
-_DOM0_MEMORY = 2 * _GIB
 
-
-def populate(db: Database, hostname: str) -> tuple[str, str, str]:
-    """The records that a fresh host has: references of pool, host and dom0.
+def populate(db: Database, hostnames: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    """The records of a pool and of its hosts, the first of which is master: their references.
 
     Where a state file brought them along, they stay as they are, and what cannot have outlived
     the last server is put in order.
     """
     with db.transaction():
+        hosts = tuple(
+            _known_host(db, name, alone=len(hostnames) == 1) or host_records.create(db, name)
+            for name in hostnames
+        )
         for pool in db.refs("pool"):
-            host: str = db.get("pool", pool, "master")
             _end_operations(db)
-            _unplug_all(db, host)
-            return pool, host, db.get("host", host, "control_domain")
-        host = _create_host(db, hostname)
-        dom0 = _create_dom0(db, host, hostname)
-        db.put("host", host, control_domain=dom0)
-        _create_networks(db, host)
-        return db.create("pool", master=host), host, dom0
+            for host in hosts:
+                _unplug_all(db, host)
+                _set_live(db, host, live=True)
+            return pool, hosts
+        return db.create("pool", master=hosts[0]), hosts
 
 
-def _create_host(db: Database, hostname: str) -> str:
-    metrics = db.create(
-        "host_metrics",
-        memory_total=_HOST_MEMORY,
-        memory_free=_HOST_MEMORY - _DOM0_MEMORY,
-        live=True,
-        last_updated=now(),
-    )
-    return db.create(
-        "host",
-        name_label=hostname,
-        hostname=hostname,
-        address="127.0.0.1",
-        API_version_major=_API_VERSION[0],
-        API_version_minor=_API_VERSION[1],
-        API_version_vendor="XenSource",
-        enabled=True,
-        software_version=_software_version(hostname),
-        metrics=metrics,
-    )
+def _known_host(db: Database, hostname: str, *, alone: bool) -> str:
+    """The record of a host, or ""; that of a host which is alone stays through another name."""
+    known = db.refs("host") if alone else db.find("host", hostname=hostname)
+    return known[0] if known else ""
 
 
-def _software_version(hostname: str) -> dict[str, str]:
-    api = ".".join(map(str, _API_VERSION))
-    return {
-        "product_brand": "sr-testbed",
-        "product_version": version("sr-testbed"),
-        "build_number": "0",
-        "date": now().date().isoformat(),
-        "hostname": hostname,
-        "linux": platform.release(),
-        "xapi": api,
-    }
+def lost(xapi: Toolstack, host: str) -> None:
+    """The host lost power. Its VMs count as running until it comes back or is declared dead."""
+    xapi.hosts[host].datapath.forget_all()
+    _set_live(xapi.db, host, live=False)
 
 
-def _create_dom0(db: Database, host: str, hostname: str) -> str:
-    limits = ("memory_static_max", "memory_dynamic_max", "memory_dynamic_min", "memory_target")
-    return db.create(
-        "VM",
-        name_label=f"Control domain on host: {hostname}",
-        power_state="Running",
-        is_control_domain=True,
-        resident_on=host,
-        affinity=host,
-        domid=0,
-        domain_type="pv",
-        metrics=db.create(
-            "VM_metrics",
-            memory_actual=_DOM0_MEMORY,
-            VCPUs_number=1,
-            start_time=now(),
-            last_updated=now(),
-            current_domain_type="pv",
-        ),
-        **dict.fromkeys(limits, _DOM0_MEMORY),
-    )
-
-
-def _create_networks(db: Database, host: str) -> None:
-    """One that storage and clients come through, one between the host and its VMs."""
-    management = db.create(
-        "network", name_label="Pool-wide network associated with eth0", bridge="xenbr0"
-    )
-    db.create(
-        "network",
-        name_label="Host internal management network",
-        bridge="xenapi",
-        other_config={
-            "is_guest_installer_network": "true",
-            "is_host_internal_management_network": "true",
-        },
-    )
-    db.create(
-        "PIF",
-        device="eth0",
-        network=management,
-        host=host,
-        MAC="02:00:00:00:00:01",
-        MTU=1500,
-        physical=True,
-        management=True,
-        ip_configuration_mode="Static",
-        IP="127.0.0.1",
-        netmask="255.0.0.0",
-    )
-
-
-def restarted(xapi: Toolstack) -> None:
+def restarted(xapi: Toolstack, host: str) -> None:
     """The host lost power: nothing is plugged in on it any more, and no VM runs there."""
-    xapi.datapath.forget_all()
+    xapi.hosts[host].datapath.forget_all()
     with xapi.db.transaction():
-        _unplug_all(xapi.db, xapi.host)
+        _unplug_all(xapi.db, host)
+        _set_live(xapi.db, host, live=True)
+
+
+def declare_dead(call: Call, host: str) -> str:
+    """A host that lost power does not come back: its VMs are halted, its disks are free.
+
+    What its drivers had written about that into the records of VDIs goes too.
+
+    Raises:
+        XenAPIError: HOST_IS_LIVE [host].
+    """
+    db = call.xapi.db
+    if is_live(db, host):
+        raise XenAPIError("HOST_IS_LIVE", (host,))
+    with db.transaction():
+        _unplug_all(db, host)
+        for vdi in db.refs("VDI"):
+            sm_config: Mapping[str, str] = db.get("VDI", vdi, "sm_config")
+            kept = {key: value for key, value in sm_config.items() if key != f"host_{host}"}
+            if kept != sm_config:
+                db.put("VDI", vdi, sm_config=kept)
+    return ""
+
+
+def _set_live(db: Database, host: str, *, live: bool) -> None:
+    metrics: str = db.get("host", host, "metrics")
+    if db.get("host_metrics", metrics, "live") != live:
+        db.put("host_metrics", metrics, live=live, last_updated=now())
 
 
 def _unplug_all(db: Database, host: str) -> None:
@@ -139,6 +87,8 @@ def _unplug_all(db: Database, host: str) -> None:
         db.put("PBD", pbd, currently_attached=False)
     for vbd in db.refs("VBD"):
         vm: str = db.get("VBD", vbd, "VM")
+        if host_of_vm(db, vm) not in (host, NULL):
+            continue
         if db.get("VBD", vbd, "reserved"):
             db.destroy("VBD", vbd)
         elif not db.exists("VM", vm) or db.get("VM", vm, "power_state") != "Suspended":
@@ -165,9 +115,8 @@ def call_plugin(call: Call, host: str, plugin: str, fn: str, args: Mapping[str, 
         XenAPIError: what the plugin failed with, XENAPI_MISSING_PLUGIN [plugin], or
             HOST_OFFLINE [host].
     """
-    call.xapi.db.get("host", host, "uuid")
     try:
-        return call.xapi.backend.plugin_call(plugin, fn, args)
+        return call.xapi.hosts[host].backend.plugin_call(plugin, fn, args)
     except BackendUnavailable as error:
         raise XenAPIError("HOST_OFFLINE", (host,)) from error
     except PluginFailed as error:
@@ -187,6 +136,7 @@ def _disable(call: Call, host: str) -> str:
 _HOST = Param("host", Ref("host"))
 
 MESSAGES = (
+    Message("host.declare_dead", declare_dead, (_HOST,)),
     Message("host.enable", _enable, (_HOST,)),
     Message("host.disable", _disable, (_HOST,)),
     Message(

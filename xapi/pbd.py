@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 from xapi.database import Database
 from xapi.datamodel_storage import PBD
-from xapi.datatypes import STRING_MAP, RecordOf, Ref
+from xapi.datatypes import NULL, STRING_MAP, RecordOf, Ref
 from xapi.errors import XenAPIError, not_allowed, sr_has_no_pbds
 from xapi.generated import construct
+from xapi.hosts import host_of_vm
 from xapi.message import Call, Message, Param
 from xapi.policy import Mark
 from xapi.policy_vm import runs
@@ -70,9 +71,12 @@ def attach(call: Call, pbd: str) -> None:
     if db.get("PBD", pbd, "currently_attached"):
         return
     sr: str = db.get("PBD", pbd, "SR")
+    host: str = db.get("PBD", pbd, "host")
     require_driver(call.xapi, db.get("SR", sr, "type"))
+    if not db.get("SR", sr, "shared") and db.find("PBD", SR=sr, currently_attached=True):
+        raise XenAPIError("SR_NOT_SHARABLE", (sr, host))
     with as_xenapi_errors(sr):
-        call.xapi.storage.sr_attach(call.task, db.get("SR", sr, "uuid"))
+        call.xapi.hosts[host].storage.sr_attach(call.task, db.get("SR", sr, "uuid"))
     db.put("PBD", pbd, currently_attached=True)
 
 
@@ -82,22 +86,24 @@ def detach(call: Call, pbd: str) -> None:
     if not db.get("PBD", pbd, "currently_attached"):
         return
     sr: str = db.get("PBD", pbd, "SR")
-    active = _active_vdis(call.xapi, sr)
+    host: str = db.get("PBD", pbd, "host")
+    active = _active_vdis(call.xapi, sr, host)
     if active:
         raise XenAPIError("VDI_IN_USE", active)
     with as_xenapi_errors(sr):
-        call.xapi.storage.sr_detach(call.task, db.get("SR", sr, "uuid"))
+        call.xapi.hosts[host].storage.sr_detach(call.task, db.get("SR", sr, "uuid"))
     db.put("PBD", pbd, currently_attached=False)
 
 
-def require_plugged(xapi: Toolstack, sr: str) -> str:
-    """A plugged PBD of the SR.
+def require_plugged(xapi: Toolstack, sr: str, host: str = "") -> str:
+    """A plugged PBD of the SR, on that host where one is named.
 
     Raises:
         XenAPIError: SR_HAS_NO_PBDS [sr].
     """
     for pbd in xapi.db.find("PBD", SR=sr, currently_attached=True):
-        return pbd
+        if host in ("", xapi.db.get("PBD", pbd, "host")):
+            return pbd
     raise sr_has_no_pbds(sr)
 
 
@@ -107,19 +113,21 @@ def require_driver(xapi: Toolstack, type_: str) -> None:
         raise XenAPIError("SR_UNKNOWN_DRIVER", (type_,))
 
 
-def _active_vdis(xapi: Toolstack, sr: str) -> tuple[str, ...]:
-    """The SR's VDIs that a VM has open, or is just about to open or to close."""
+def _active_vdis(xapi: Toolstack, sr: str, host: str) -> tuple[str, ...]:
+    """The SR's VDIs that a VM of the host has open, or is just about to open or to close."""
     with xapi.db.lock:
         vdis: tuple[str, ...] = xapi.db.get("SR", sr, "VDIs")
         return tuple(
             vdi
             for vdi in vdis
-            if any(_is_open(xapi.db, vbd) for vbd in xapi.db.get("VDI", vdi, "VBDs"))
+            if any(_is_open(xapi.db, vbd, host) for vbd in xapi.db.get("VDI", vdi, "VBDs"))
         )
 
 
-def _is_open(db: Database, vbd: str) -> bool:
+def _is_open(db: Database, vbd: str, host: str) -> bool:
     """A VM that sleeps has its disks closed, unless a checkpoint is going to wake it up."""
+    if host_of_vm(db, db.get("VBD", vbd, "VM")) not in (host, NULL):
+        return False
     if db.get("VBD", vbd, "current_operations") or db.get("VBD", vbd, "reserved"):
         return True
     vm: str = db.get("VBD", vbd, "VM")

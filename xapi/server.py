@@ -7,26 +7,28 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from xapi import host, sm
+from xapi import host, pool, sm
 from xapi.backend import HostBackend
 from xapi.database import Database
 from xapi.datapath import Datapath
 from xapi.disk_http import DiskTransfers
 from xapi.dispatch import Dispatcher
 from xapi.event import Events
+from xapi.hosts import Hosts, Member
 from xapi.httpd import HttpServer
 from xapi.policy import Policy
 from xapi.session import Sessions
-from xapi.smapiv1 import SMAPIv1
+from xapi.smapiv1 import Place, SMAPIv1
 from xapi.toolstack import Toolstack
 from xapi.web import Application
 
 
 class XapiServer:
-    """A toolstack for one host, and its way in.
+    """A toolstack for a pool of hosts, and its way in.
 
     Args:
-        backend: the host.
+        backend: the pool's first master.
+        slaves: the other hosts.
         address: where to listen; only loopback is safe, since passwords travel in the clear.
         port: 0 picks a free one, `url` tells which.
         unix_socket: a second way in; who can open it is local root, with any password.
@@ -42,7 +44,7 @@ class XapiServer:
     def __init__(
         self,
         backend: HostBackend,
-        *,
+        *slaves: HostBackend,
         address: str = "127.0.0.1",
         port: int = 0,
         unix_socket: Path | None = None,
@@ -52,20 +54,19 @@ class XapiServer:
         state: Path | None = None,
     ) -> None:
         db = Database(uuid_source or (lambda: str(uuid.uuid4())), state)
-        pool, this_host, dom0 = host.populate(db, backend.hostname)
-        sessions = Sessions(db, password)
-        storage = SMAPIv1(db, sessions, backend, this_host)
+        backends = (backend, *slaves)
+        pool_ref, refs = host.populate(db, [one.hostname for one in backends])
+        sessions, hosts = Sessions(db, password), Hosts(db)
+        for ref, one in zip(refs, backends, strict=True):
+            hosts.join(_member(db, sessions, Place(ref, one)))
         self.xapi = Toolstack(
             db=db,
             sessions=sessions,
             events=Events(db),
             policy=Policy(db, patience),
-            storage=storage,
-            datapath=Datapath(db, storage, backend, this_host),
-            backend=backend,
-            pool=pool,
-            host=this_host,
-            dom0=dom0,
+            storage=SMAPIv1(db, sessions, lambda sr: _place(hosts.of_sr(sr))),
+            hosts=hosts,
+            pool=pool_ref,
         )
         self.dispatcher = dispatcher = Dispatcher(self.xapi)
         self._tcp = HttpServer((address, port), _application(self.xapi, dispatcher, local=False))
@@ -83,7 +84,7 @@ class XapiServer:
         return f"http://{address}:{port}"
 
     def start(self) -> None:
-        """Listen, and ask the host's storage drivers what they can do."""
+        """Listen, and ask the hosts' storage drivers what they can do."""
         for server in self._servers:
             server.prepare()
         if self._unix_socket is not None:
@@ -111,12 +112,40 @@ class XapiServer:
         self.xapi.db.close()
 
     def discover_drivers(self) -> None:
-        """Bring the SM records in line with the drivers that the host has now."""
+        """Bring the SM records in line with the drivers that the hosts have now."""
         sm.discover(self.xapi)
 
-    def host_restarted(self) -> None:
-        """The host lost power and came back: what was plugged in on it is not any more."""
-        host.restarted(self.xapi)
+    def host_lost(self, ref: str) -> None:
+        """A host lost power: it is not live any more, and nothing is open there."""
+        host.lost(self.xapi, ref)
+
+    def host_restarted(self, ref: str = "") -> None:
+        """A host lost power and came back: what was plugged in on it is not any more.
+
+        Without a reference it is the master.
+        """
+        host.restarted(self.xapi, ref or self.xapi.host)
+
+    def emergency_transition(self, ref: str) -> None:
+        """Make another host the master, whose own master is gone.
+
+        What somebody on that host's console would do: pool-emergency-transition-to-master.
+
+        Raises:
+            XenAPIError: HOST_NOT_LIVE [host], HANDLE_INVALID.
+        """
+        pool.make_master(self.xapi, ref)
+
+
+def _member(db: Database, sessions: Sessions, place: Place) -> Member:
+    storage = SMAPIv1(db, sessions, lambda _sr: place)
+    datapath = Datapath(db, storage, place.backend, place.host)
+    dom0: str = db.get("host", place.host, "control_domain")
+    return Member(place.host, dom0, place.backend, storage, datapath)
+
+
+def _place(member: Member) -> Place:
+    return Place(member.ref, member.backend)
 
 
 def _application(xapi: Toolstack, dispatcher: Dispatcher, *, local: bool) -> Application:

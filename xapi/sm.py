@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from xapi.datatypes import words
+from xapi.hosts import Member
 from xapi.message import Message
 from xapi.storage import DriverInfo, StorageError
 from xapi.toolstack import Toolstack
@@ -40,23 +43,44 @@ def parse_features(capabilities: Iterable[str]) -> dict[str, int]:
 
 
 def discover(xapi: Toolstack) -> None:
-    """Ask every driver of the host what it can do, and bring the SM records in line.
+    """Ask every driver of every host what it can do, and bring the SM records in line.
 
-    A driver that does not answer keeps the record that it has.
+    A driver that does not answer keeps the record that it has. The pool has what all hosts have:
+    the drivers, and of each what it can do everywhere.
     """
-    types = xapi.backend.driver_types()
-    found: dict[str, DriverInfo] = {}
-    for type_ in types:
-        try:
-            found[type_] = xapi.storage.query(type_)
-        except StorageError as error:
-            _log.warning("the storage driver %s does not work: %s", type_, error)
+    hosts = tuple(xapi.hosts)
+    with ThreadPoolExecutor(len(hosts)) as threads:
+        types_of = list(threads.map(lambda host: host.backend.driver_types(), hosts))
+        types = [type_ for type_ in types_of[0] if all(type_ in others for others in types_of)]
+        answers = list(threads.map(lambda host: _ask(host, types), hosts))
+    found = {
+        type_: _common([answer[type_] for answer in answers])
+        for type_ in types
+        if all(type_ in answer for answer in answers)
+    }
     with xapi.db.transaction():
         for ref in xapi.db.refs("SM"):
             if xapi.db.get("SM", ref, "type") not in types:
                 xapi.db.destroy("SM", ref)
         for type_, info in found.items():
             _record(xapi, type_, info)
+
+
+def _ask(host: Member, types: Iterable[str]) -> dict[str, DriverInfo]:
+    found = {}
+    for type_ in types:
+        try:
+            found[type_] = host.storage.query(type_)
+        except StorageError as error:
+            _log.warning("the storage driver %s does not work: %s", type_, error)
+    return found
+
+
+def _common(infos: Sequence[DriverInfo]) -> DriverInfo:
+    """What the first host says of a driver, less the capabilities that others lack."""
+    everywhere = frozenset.intersection(*(frozenset(info.capabilities) for info in infos))
+    offered = tuple(name for name in infos[0].capabilities if name in everywhere)
+    return replace(infos[0], capabilities=offered)
 
 
 def _record(xapi: Toolstack, type_: str, info: DriverInfo) -> None:

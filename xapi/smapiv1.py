@@ -16,13 +16,15 @@ answer reaches the client:
 from __future__ import annotations
 
 import xmlrpc.client
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from xapi.backend import BackendUnavailable, HostBackend, PluginReply
 from xapi.database import Database
 from xapi.datatypes import NULL
 from xapi.errors import handle_invalid
+from xapi.hosts import is_master_of
 from xapi.session import Sessions
 from xapi.storage import BackendError, DriverInfo, NewVDI, Unimplemented, VDIName
 from xapi.wire import WireError, parse_response
@@ -33,20 +35,34 @@ _FAULTS = {16: "SR_DEVICE_IN_USE", 24: "VDI_IN_USE", 39: "SR_NOT_EMPTY", 144: "V
 _Request = dict[str, Any]
 
 
-class SMAPIv1:
-    """A :class:`~xapi.storage.Storage` whose drivers are SMAPIv1 plugins on one host."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a driver runs: the reference of a host, and the way to it."""
 
-    def __init__(self, db: Database, sessions: Sessions, backend: HostBackend, host: str) -> None:
+    host: str
+    backend: HostBackend
+
+
+class SMAPIv1:
+    """A :class:`~xapi.storage.Storage` whose drivers are SMAPIv1 plugins on hosts.
+
+    Args:
+        db: what the requests are made of.
+        sessions: where drivers get theirs.
+        where: the place for a call about an SR (its reference), or about none (NULL).
+    """
+
+    def __init__(self, db: Database, sessions: Sessions, where: Callable[[str], Place]) -> None:
         self._db = db
         self._sessions = sessions
-        self._backend = backend
-        self._host = host
+        self._where = where
 
     # -- SR
 
     def query(self, driver: str) -> DriverInfo:
         """sr_get_driver_info: the only command without a session."""
-        info = _struct(self._run(driver, "sr_get_driver_info", {"device_config": {}}))
+        place = self._where(NULL)
+        info = _struct(self._run(place, driver, "sr_get_driver_info", {"device_config": {}}))
         return DriverInfo(
             name=str(info.get("name", "")),
             description=str(info.get("description", "")),
@@ -97,7 +113,8 @@ class SMAPIv1:
             "device_config": {**device_config, "SRmaster": "true"},
             "sr_sm_config": dict(sm_config),
         }
-        return str(self._with_session(driver, "sr_probe", task, NULL, request))
+        place = self._where(NULL)
+        return str(self._with_session(place, driver, "sr_probe", task, NULL, request))
 
     # -- VDI
 
@@ -202,13 +219,14 @@ class SMAPIv1:
     def _sr(self, task: str, command: str, sr: str, **extra: object) -> object:
         ref = self._db.by_uuid("SR", sr)
         driver: str = self._db.get("SR", ref, "type")
+        place = self._where(ref)
         request = {
-            "device_config": {**self._device_config(ref), "SRmaster": "true"},
+            "device_config": self._device_config(ref, place.host),
             "sr_ref": ref,
             "sr_uuid": sr,
             **extra,
         }
-        return self._with_session(driver, command, task, ref, request)
+        return self._with_session(place, driver, command, task, ref, request)
 
     def _vdi(self, task: str, command: str, sr: str, vdi: str, **extra: object) -> object:
         ref = self._vdi_ref(self._db.by_uuid("SR", sr), vdi)
@@ -222,12 +240,12 @@ class SMAPIv1:
         }
         return self._sr(task, command, sr, **request)
 
-    def _device_config(self, sr: str) -> Mapping[str, str]:
-        pbds = self._db.find("PBD", SR=sr, host=self._host)
+    def _device_config(self, sr: str, host: str) -> Mapping[str, str]:
+        pbds = self._db.find("PBD", SR=sr, host=host)
         if not pbds:
             raise BackendError("SR_HAS_NO_PBDS", (sr,))
         config: Mapping[str, str] = self._db.get("PBD", pbds[0], "device_config")
-        return config
+        return {**config, "SRmaster": str(is_master_of(self._db, host, sr)).lower()}
 
     def _vdi_ref(self, sr: str, location: str) -> str:
         with self._db.lock:
@@ -238,19 +256,20 @@ class SMAPIv1:
         raise handle_invalid("VDI", location)
 
     def _with_session(
-        self, driver: str, command: str, task: str, sr: str, request: _Request
+        self, place: Place, driver: str, command: str, task: str, sr: str, request: _Request
     ) -> object:
-        with self._sessions.of_driver(self._host, sr) as session:
+        with self._sessions.of_driver(place.host, sr) as session:
             request = {"session_ref": session, "subtask_of": task, **request}
-            return self._run(driver, command, request)
+            return self._run(place, driver, command, request)
 
-    def _run(self, driver: str, command: str, request: _Request) -> object:
-        struct = {"host_ref": self._host, "command": command, "args": [], **request}
+    @staticmethod
+    def _run(place: Place, driver: str, command: str, request: _Request) -> object:
+        struct = {"host_ref": place.host, "command": command, "args": [], **request}
         document = xmlrpc.client.dumps((struct,), command)
         try:
-            reply = self._backend.sm_call(driver, document)
+            reply = place.backend.sm_call(driver, document)
         except BackendUnavailable as error:
-            raise BackendError("HOST_OFFLINE", (self._host,)) from error
+            raise BackendError("HOST_OFFLINE", (place.host,)) from error
         return _result(command, reply)
 
 

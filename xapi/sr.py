@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 from xapi import pbd, vdi_steps
 from xapi.datatypes import STRING_MAP, Basic, Ref, Value
 from xapi.errors import XenAPIError, uuid_invalid
+from xapi.hosts import Member, is_live
 from xapi.message import Call, Message, Param
 from xapi.policy import Mark
 from xapi.policy_sr import features
@@ -29,9 +31,12 @@ def create(
     shared: bool,
     sm_config: Mapping[str, str],
 ) -> str:
-    """Make an SR on a device and plug it in. If any step fails, there is no SR afterwards."""
+    """Make an SR on a device and plug it in: a shared one on every host that is up.
+
+    If any step fails, there is no SR afterwards.
+    """
     db = call.xapi.db
-    db.get("host", host, "uuid")
+    maker = call.xapi.hosts[host]
     pbd.require_driver(call.xapi, type_)
     with db.transaction():
         sr = db.create(
@@ -44,31 +49,61 @@ def create(
             shared=shared,
             sm_config=sm_config,
         )
-        link = db.create("PBD", SR=sr, host=host, device_config=device_config)
+        for each in call.xapi.hosts if shared else (maker,):
+            db.create("PBD", SR=sr, host=each.ref, device_config=device_config)
     try:
         with call.xapi.policy.operation(call.task, call.method, Mark("SR", sr, "plug")):
-            _format(call, sr, link, physical_size)
+            _format(call, sr, maker, physical_size)
     except XenAPIError:
         _remove_records(call, sr)
         raise
     return sr
 
 
-def _format(call: Call, sr: str, link: str, size: int) -> None:
+def _format(call: Call, sr: str, maker: Member, size: int) -> None:
     """Create, attach and scan; what was made is destroyed again when a later step fails."""
-    storage, uuid = call.xapi.storage, str(call.xapi.db.get("SR", sr, "uuid"))
+    db = call.xapi.db
+    storage, uuid = maker.storage, str(db.get("SR", sr, "uuid"))
     with as_xenapi_errors(sr):
         storage.sr_create(call.task, uuid, size)
     try:
+        [link] = db.find("PBD", SR=sr, host=maker.ref)
         pbd.attach(call, link)
         with as_xenapi_errors(sr):
             storage.sr_scan(call.task, uuid)
+        _attach_elsewhere(call, sr)
     except XenAPIError:
-        try:
-            storage.sr_delete(call.task, uuid)
-        except StorageError as error:
-            _log.warning("SR.create: cleaning up %s: %s", uuid, error)
+        _undo_format(call, sr, maker)
         raise
+
+
+def _attach_elsewhere(call: Call, sr: str) -> None:
+    """Plug the SR in on all other hosts that are up, at the same time.
+
+    Raises:
+        XenAPIError: the first failure, once all are done.
+    """
+    db = call.xapi.db
+    links = [
+        link
+        for link in db.find("PBD", SR=sr, currently_attached=False)
+        if is_live(db, db.get("PBD", link, "host"))
+    ]
+    if links:
+        with ThreadPoolExecutor(len(links)) as threads:
+            plugging = [threads.submit(pbd.attach, call, link) for link in links]
+        for plugged in plugging:
+            plugged.result()
+
+
+def _undo_format(call: Call, sr: str, maker: Member) -> None:
+    try:
+        for link in call.xapi.db.find("PBD", SR=sr, currently_attached=True):
+            if call.xapi.db.get("PBD", link, "host") != maker.ref:
+                pbd.detach(call, link)
+        maker.storage.sr_delete(call.task, call.xapi.db.get("SR", sr, "uuid"))
+    except (StorageError, XenAPIError) as error:
+        _log.warning("SR.create: cleaning up %s: %s", sr, error)
 
 
 def introduce(
@@ -112,7 +147,7 @@ def destroy(call: Call, sr: str) -> str:
         raise XenAPIError("SR_IS_CACHE_SR", (host,))
     with call.xapi.policy.operation(call.task, call.method, Mark("SR", sr, "destroy")):
         # The driver destroys an attached SR, and leaves it detached.
-        link: str = db.get("SR", sr, "PBDs")[0]
+        [link] = db.find("PBD", SR=sr, host=call.xapi.hosts.of_sr(sr).ref)
         pbd.attach(call, link)
         try:
             with as_xenapi_errors(sr):

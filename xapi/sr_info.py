@@ -23,10 +23,10 @@ def probe(
     sm_config: Mapping[str, str],
 ) -> str:
     """What SRs a device holds: the driver's XML document."""
-    call.xapi.db.get("host", host, "uuid")
+    storage = call.xapi.hosts[host].storage
     pbd.require_driver(call.xapi, type_)
     with as_xenapi_errors(NULL):
-        return call.xapi.storage.sr_probe(call.task, type_, device_config, sm_config)
+        return storage.sr_probe(call.task, type_, device_config, sm_config)
 
 
 def probe_ext(

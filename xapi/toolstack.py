@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from xapi.backend import HostBackend
 from xapi.database import Database
-from xapi.datapath import Datapath
 from xapi.event import Events
+from xapi.hosts import Hosts
 from xapi.policy import Policy
 from xapi.session import Sessions
 from xapi.storage import Storage
@@ -15,15 +14,22 @@ from xapi.storage import Storage
 
 @dataclass(frozen=True, slots=True)
 class Toolstack:
-    """One pool with one host. `host`, `pool` and `dom0` are references of the database."""
+    """A pool and its hosts. `storage` works where an SR's own host is; `pool` is a reference."""
 
     db: Database
     sessions: Sessions
     events: Events
     policy: Policy
     storage: Storage
-    datapath: Datapath
-    backend: HostBackend
+    hosts: Hosts
     pool: str
-    host: str
-    dom0: str
+
+    @property
+    def host(self) -> str:
+        """The pool's master, to which clients log in."""
+        return self.hosts.master.ref
+
+    @property
+    def dom0(self) -> str:
+        """The master's control domain."""
+        return self.hosts.master.dom0

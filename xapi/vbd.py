@@ -14,9 +14,11 @@ from typing import cast
 
 from xapi import pbd
 from xapi.datamodel_storage import VBD
+from xapi.datapath import Datapath
 from xapi.datatypes import NULL, RecordOf, Ref
 from xapi.errors import XenAPIError, not_allowed, other_operation
 from xapi.generated import construct
+from xapi.hosts import Member
 from xapi.message import Call, Message, Param
 from xapi.policy import Mark
 from xapi.toolstack import Toolstack
@@ -74,7 +76,8 @@ def plug(call: Call, self: str) -> str:
     """Attach the VDI to the running VM; the device field then names the block device."""
     db = call.xapi.db
     with call.xapi.policy.operation(call.task, call.method, Mark("VBD", self, "plug")):
-        pbd.require_plugged(call.xapi, db.get("VDI", db.get("VBD", self, "VDI"), "SR"))
+        sr: str = db.get("VDI", db.get("VBD", self, "VDI"), "SR")
+        pbd.require_plugged(call.xapi, sr, _member(call.xapi, self).ref)
         attach(call, self)
     return ""
 
@@ -96,6 +99,7 @@ def unplug_force(call: Call, self: str) -> str:
 def attach(call: Call, vbd: str) -> str:
     """`plug` without policy; returns the path of the block device, or "" of an empty drive.
 
+    It is a device of the host that the VM runs on, or is just starting on.
     In dom0 the device goes by its name there, such as nbd0; in any other VM by the VM's own
     name for it, such as xvda, and runtime_properties tell where the host has it.
     """
@@ -104,8 +108,9 @@ def attach(call: Call, vbd: str) -> str:
         if not db.get("VBD", vbd, "empty"):
             vdi: str = db.get("VBD", vbd, "VDI")
             writable = db.get("VBD", vbd, "mode") == "RW"
-            path = call.xapi.datapath.open(call.task, vdi, vbd, writable=writable)
-            undo.callback(_close_quietly, call, vdi, vbd)
+            datapath = _member(call.xapi, vbd).datapath
+            path = datapath.open(call.task, vdi, vbd, writable=writable)
+            undo.callback(_close_quietly, call, datapath, vdi, vbd)
         db.put(
             "VBD",
             vbd,
@@ -127,14 +132,20 @@ def release(call: Call, vbd: str) -> None:
     """Take the block device away from a VBD that stays attached: its VM sleeps."""
     db = call.xapi.db
     if not db.get("VBD", vbd, "empty"):
-        call.xapi.datapath.close(call.task, db.get("VBD", vbd, "VDI"), vbd)
+        datapath = _member(call.xapi, vbd).datapath
+        datapath.close(call.task, db.get("VBD", vbd, "VDI"), vbd)
     db.put("VBD", vbd, runtime_properties={})
 
 
-def _close_quietly(call: Call, vdi: str, vbd: str) -> None:
+def _member(xapi: Toolstack, vbd: str) -> Member:
+    """The host that has the VBD's disk open, if any has."""
+    return xapi.hosts.of_vm(xapi.db.get("VBD", vbd, "VM"))
+
+
+def _close_quietly(call: Call, datapath: Datapath, vdi: str, vbd: str) -> None:
     """After a failure to say that the VDI is open, whose error is what the client shall see."""
     try:
-        call.xapi.datapath.close(call.task, vdi, vbd)
+        datapath.close(call.task, vdi, vbd)
     except XenAPIError as error:
         _log.warning("%s: closing VDI %s: %s", call.method, vdi, error)
 
@@ -149,21 +160,21 @@ def device_name(userdevice: str) -> str:
 
 
 def _device(xapi: Toolstack, vbd: str, path: str) -> str:
-    if xapi.db.get("VBD", vbd, "VM") != xapi.dom0:
+    if not xapi.db.get("VM", xapi.db.get("VBD", vbd, "VM"), "is_control_domain"):
         return device_name(xapi.db.get("VBD", vbd, "userdevice"))
     device = PurePosixPath(path)
     return str(device.relative_to("/dev")) if device.is_relative_to("/dev") else path
 
 
-def make_temporary(call: Call, vdi: str, mode: str) -> str:
-    """A VBD on dom0 for the toolstack's own use; `reserved` keeps others off the VDI."""
+def make_temporary(call: Call, vdi: str, mode: str, dom0: str) -> str:
+    """A VBD on a dom0 for the toolstack's own use; `reserved` keeps others off the VDI."""
     xapi = call.xapi
     with xapi.db.transaction():
         return xapi.db.create(
             "VBD",
-            VM=xapi.dom0,
+            VM=dom0,
             VDI=vdi,
-            userdevice=choose_userdevice(xapi, xapi.dom0, "autodetect"),
+            userdevice=choose_userdevice(xapi, dom0, "autodetect"),
             mode=mode,
             type="Disk",
             reserved=True,

@@ -24,7 +24,8 @@ def insert(call: Call, vbd: str, vdi: str) -> str:
         try:
             policy_vbd.check_vdi(db, vbd)
             if _is_live(call.xapi, vbd):
-                pbd.require_plugged(call.xapi, db.get("VDI", vdi, "SR"))
+                host = call.xapi.hosts.of_vm(db.get("VBD", vbd, "VM")).ref
+                pbd.require_plugged(call.xapi, db.get("VDI", vdi, "SR"), host)
                 attach(call, vbd)
         except XenAPIError:
             db.put("VBD", vbd, VDI=NULL, empty=True)

@@ -115,12 +115,12 @@ def update(call: Call, vdi: str) -> str:
 
 def generate_config(call: Call, host: str, vdi: str) -> str:
     """What a host needs in order to attach the VDI while there is no toolstack."""
-    call.xapi.db.get("host", host, "uuid")
+    storage = call.xapi.hosts[host].storage
     with call.xapi.policy.operation(call.task, call.method, Mark("VDI", vdi, "generate_config")):
         sr, sr_uuid, location = vdi_steps.names(call.xapi, vdi)
-        pbd.require_plugged(call.xapi, sr)
+        pbd.require_plugged(call.xapi, sr, host)
         with as_xenapi_errors(sr, vdi):
-            return call.xapi.storage.vdi_generate_config(call.task, sr_uuid, location)
+            return storage.vdi_generate_config(call.task, sr_uuid, location)
 
 
 def set_on_boot(call: Call, self: str, value: str) -> str:

@@ -17,6 +17,7 @@ from xapi.database import Database
 from xapi.datatypes import NULL, Ref, Value
 from xapi.disk_stream import Device, export_raw
 from xapi.errors import XenAPIError, internal_error, other_operation, vdi_in_use
+from xapi.hosts import Member
 from xapi.message import Call, Message, Param
 from xapi.policy import Mark
 from xapi.storage import Unimplemented, as_xenapi_errors
@@ -68,24 +69,32 @@ def checksum(call: Call, self: str) -> str:
     """MD5 of every byte of the VDI, in hexadecimal."""
     xapi = call.xapi
     with xapi.policy.operation(call.task, call.method, Mark("VDI", self, "copy")):
-        pbd.require_plugged(xapi, xapi.db.get("VDI", self, "SR"))
+        host = xapi.hosts.seeing(xapi.db.get("VDI", self, "SR"))
         digest = hashlib.md5(usedforsecurity=False)
         size: int = xapi.db.get("VDI", self, "virtual_size")
-        with _attached(call, self, "RO") as path:
-            device = Device(path, size, xapi.backend, xapi.host)
+        with _attached(call, self, "RO", host) as path:
+            device = Device(path, size, host.backend, host.ref)
             for piece in export_raw(device, partial(task.report, xapi.db, call.task)):
                 digest.update(piece)
     return digest.hexdigest()
 
 
 def copy_content(call: Call, source: str, destination: str) -> None:
-    """Copy the whole of one VDI onto another that is at least as large."""
-    size: int = call.xapi.db.get("VDI", source, "virtual_size")
-    with _attached(call, source, "RO") as read, _attached(call, destination, "RW") as write:
+    """Copy the whole of one VDI onto another that is at least as large.
+
+    Raises:
+        XenAPIError: SR_HAS_NO_PBDS [sr]: no host has both SRs plugged in; what a driver says.
+    """
+    db = call.xapi.db
+    host = call.xapi.hosts.seeing(*(db.get("VDI", vdi, "SR") for vdi in (source, destination)))
+    with (
+        _attached(call, source, "RO", host) as read,
+        _attached(call, destination, "RW", host) as write,
+    ):
         try:
-            call.xapi.backend.copy(read, write, size)
+            host.backend.copy(read, write, db.get("VDI", source, "virtual_size"))
         except BackendUnavailable as error:
-            raise XenAPIError("HOST_OFFLINE", (call.xapi.host,)) from error
+            raise XenAPIError("HOST_OFFLINE", (host.ref,)) from error
         except HostError as error:
             raise internal_error(str(error)) from error
 
@@ -138,9 +147,9 @@ def _check_destination(call: Call, source: str, destination: str) -> None:
 
 
 @contextmanager
-def _attached(call: Call, vdi: str, mode: str) -> Iterator[str]:
+def _attached(call: Call, vdi: str, mode: str, host: Member) -> Iterator[str]:
     """The VDI's block device, through a VBD of dom0 that lives as long as the block."""
-    link = vbd.make_temporary(call, vdi, mode)
+    link = vbd.make_temporary(call, vdi, mode, host.dom0)
     try:
         yield vbd.attach(call, link)
     finally:

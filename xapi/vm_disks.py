@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from xapi import pbd, vbd, vdi_steps
 from xapi.database import Database
 from xapi.errors import XenAPIError
+from xapi.hosts import Member
 from xapi.message import Call
 from xapi.policy import Mark
 from xapi.policy_sr import features
@@ -54,7 +55,7 @@ def marked(call: Call, vm: str) -> tuple[str, ...]:
         )
 
 
-def begin_epochs(call: Call, links: Iterable[str]) -> None:
+def begin_epochs(call: Call, links: Iterable[str], host: Member) -> None:
     """The VM is about to start: its disks that are reset on boot get their first content back."""
     db = call.xapi.db
     for link in links:
@@ -65,11 +66,11 @@ def begin_epochs(call: Call, links: Iterable[str]) -> None:
         resets = features(db, sr).get("VDI_RESET_ON_BOOT", 0) >= _EPOCHS
         if resets and db.get("VDI", disk, "on_boot") == "reset":
             with as_xenapi_errors(sr, disk):
-                call.xapi.storage.vdi_epoch_begin(call.task, sr_uuid, location)
+                host.storage.vdi_epoch_begin(call.task, sr_uuid, location)
 
 
-def attach_all(call: Call, links: Iterable[str]) -> None:
-    """Open disks and CDs of a VM on the host; if one cannot be opened, none stays open.
+def attach_all(call: Call, links: Iterable[str], host: Member) -> None:
+    """Open disks and CDs of a VM that starts on a host; if one cannot be opened, none stays open.
 
     Raises:
         XenAPIError: SR_HAS_NO_PBDS [sr], or what the driver has to say.
@@ -77,7 +78,8 @@ def attach_all(call: Call, links: Iterable[str]) -> None:
     db, links = call.xapi.db, tuple(links)
     for link in links:
         if not db.get("VBD", link, "empty"):
-            pbd.require_plugged(call.xapi, db.get("VDI", db.get("VBD", link, "VDI"), "SR"))
+            sr: str = db.get("VDI", db.get("VBD", link, "VDI"), "SR")
+            pbd.require_plugged(call.xapi, sr, host.ref)
     with ExitStack() as undo:
         for link in links:
             attached: bool = db.get("VBD", link, "currently_attached")

@@ -11,10 +11,11 @@ import logging
 from contextlib import AbstractContextManager
 from functools import partial
 
-from xapi import pbd, vdi, vdi_steps, vm_disks
+from xapi import pbd, vdi, vdi_steps, vm_disks, vm_hosts
 from xapi.database import Database
 from xapi.datatypes import NULL, Basic, Ref
 from xapi.errors import XenAPIError
+from xapi.hosts import Member, require_live
 from xapi.message import Call, Message, Param, now
 from xapi.policy import Mark
 from xapi.policy_vm import check_power_state
@@ -27,16 +28,17 @@ _IMAGE_SIZE = 4 << 20
 
 
 def start(call: Call, vm: str, start_paused: bool, _force: bool) -> str:
-    """Open the VM's disks on the host and let it run, or wait with start_paused."""
+    """Open the VM's disks on a host and let it run there, or wait with start_paused."""
     with _marked(call, vm, "start", "attach"):
-        _boot(call, vm, paused=start_paused)
+        _boot(call, vm, vm_hosts.choose(call.xapi, vm), paused=start_paused)
     return ""
 
 
-def start_on(call: Call, vm: str, host: str, start_paused: bool, force: bool) -> str:
-    """`start` on the one host that there is."""
-    call.xapi.db.get("host", host, "uuid")
-    return start(call, vm, start_paused, force)
+def start_on(call: Call, vm: str, host: str, start_paused: bool, _force: bool) -> str:
+    """`start` on a host of the client's choice."""
+    with _marked(call, vm, "start_on", "attach"):
+        _boot(call, vm, vm_hosts.named(call.xapi, host), paused=start_paused)
+    return ""
 
 
 def pause(call: Call, vm: str) -> str:
@@ -89,8 +91,9 @@ def hard_reboot(call: Call, vm: str) -> str:
 def _reboot(call: Call, vm: str, operation: str) -> str:
     # One mark from the halt to the boot: nobody else takes a disk in between.
     with _marked(call, vm, operation, "attach"):
+        host = call.xapi.hosts.of_vm(vm)
         halt(call, vm)
-        _boot(call, vm, paused=False)
+        _boot(call, vm, host, paused=False)
     return ""
 
 
@@ -104,14 +107,15 @@ def suspend(call: Call, vm: str) -> str:
 def resume(call: Call, vm: str, start_paused: bool, _force: bool) -> str:
     """Wake a suspended VM: its disks are opened, its suspend VDI is destroyed."""
     with _marked(call, vm, "resume", "attach"):
-        wake_up(call, vm, paused=start_paused)
+        wake_up(call, vm, vm_hosts.choose(call.xapi, vm), paused=start_paused)
     return ""
 
 
-def resume_on(call: Call, vm: str, host: str, start_paused: bool, force: bool) -> str:
-    """`resume` on the one host that there is."""
-    call.xapi.db.get("host", host, "uuid")
-    return resume(call, vm, start_paused, force)
+def resume_on(call: Call, vm: str, host: str, start_paused: bool, _force: bool) -> str:
+    """`resume` on a host of the client's choice."""
+    with _marked(call, vm, "resume_on", "attach"):
+        wake_up(call, vm, vm_hosts.named(call.xapi, host), paused=start_paused)
+    return ""
 
 
 def power_state_reset(call: Call, vm: str) -> str:
@@ -139,11 +143,12 @@ def fall_asleep(call: Call, vm: str) -> None:
     )
 
 
-def wake_up(call: Call, vm: str, *, paused: bool = False) -> None:
-    """`resume`, for a caller that has marked the VM."""
+def wake_up(call: Call, vm: str, host: Member, *, paused: bool = False) -> None:
+    """`resume_on`, for a caller that has marked the VM."""
     image: str = call.xapi.db.get("VM", vm, "suspend_VDI")
-    vm_disks.attach_all(call, vm_disks.to_open(call.xapi.db, vm))
-    _awake(call, vm, paused=paused)
+    with vm_hosts.placed(call.xapi, vm, host):
+        vm_disks.attach_all(call, vm_disks.to_open(call.xapi.db, vm), host)
+        _awake(call, vm, host, paused=paused)
     call.xapi.db.put("VM", vm, suspend_VDI=NULL)
     _drop_image(call, image)
 
@@ -162,14 +167,15 @@ def put_halted(db: Database, vm: str) -> None:
             db.put("VIF", vif, currently_attached=False)
 
 
-def _boot(call: Call, vm: str, *, paused: bool) -> None:
+def _boot(call: Call, vm: str, host: Member, *, paused: bool) -> None:
     links = vm_disks.marked(call, vm)
-    vm_disks.begin_epochs(call, links)
-    vm_disks.attach_all(call, links)
-    _awake(call, vm, paused=paused)
+    with vm_hosts.placed(call.xapi, vm, host):
+        vm_disks.begin_epochs(call, links, host)
+        vm_disks.attach_all(call, links, host)
+        _awake(call, vm, host, paused=paused)
 
 
-def _awake(call: Call, vm: str, *, paused: bool) -> None:
+def _awake(call: Call, vm: str, host: Member, *, paused: bool) -> None:
     db = call.xapi.db
     with db.transaction():
         domid = 1 + max(int(db.get("VM", other, "domid")) for other in db.refs("VM"))
@@ -177,7 +183,7 @@ def _awake(call: Call, vm: str, *, paused: bool) -> None:
             "VM",
             vm,
             power_state="Paused" if paused else "Running",
-            resident_on=call.xapi.host,
+            resident_on=host.ref,
             domid=domid,
         )
         for vif in db.get("VM", vm, "VIFs"):
@@ -196,7 +202,7 @@ def _image(xapi: Toolstack, vm: str) -> dict[str, object]:
     wishes = (
         xapi.db.get("VM", vm, "suspend_SR"),
         xapi.db.get("pool", xapi.pool, "suspend_image_SR"),
-        xapi.db.get("host", xapi.host, "suspend_image_sr"),
+        xapi.db.get("host", xapi.hosts.of_vm(vm).ref, "suspend_image_sr"),
     )
     for sr in wishes:
         if xapi.db.exists("SR", sr) and xapi.db.find("PBD", SR=sr, currently_attached=True):
@@ -226,10 +232,7 @@ def _drop_image(call: Call, image: str) -> None:
 def require_image_host(xapi: Toolstack, image: str) -> None:
     """Raise SR_HAS_NO_PBDS or HOST_NOT_LIVE unless a host could wake a VM with that image."""
     link = pbd.require_plugged(xapi, xapi.db.get("VDI", image, "SR"))
-    host: str = xapi.db.get("PBD", link, "host")
-    metrics: str = xapi.db.get("host", host, "metrics")
-    if not xapi.db.get("host_metrics", metrics, "live"):
-        raise XenAPIError("HOST_NOT_LIVE", (host,))
+    require_live(xapi.db, xapi.db.get("PBD", link, "host"))
 
 
 _VM = Param("vm", Ref("VM"))

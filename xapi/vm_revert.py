@@ -86,7 +86,8 @@ def _clean_up(call: Call, disks: RevertedDisks, replaced: Mapping[str, str]) -> 
         else:
             vdi_steps.remove_quietly(call, old)
     for fresh in disks.fresh.values():
-        vdi_steps.save(call, fresh)
+        for changed in (fresh, *call.xapi.db.find("VDI", snapshot_of=fresh)):
+            vdi_steps.save(call, changed)
 
 
 @contextmanager

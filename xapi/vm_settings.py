@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from xapi import vbd
+from xapi import vbd, vm_hosts
 from xapi.datamodel_vm import ON_CRASH, VM, VM_OPERATIONS
 from xapi.datatypes import Basic, Ref, Type, Value
 from xapi.errors import XenAPIError
@@ -117,9 +117,8 @@ def get_boot_record(call: Call, self: str) -> Value:
 
 
 def get_possible_hosts(call: Call, vm: str) -> Value:
-    """The hosts on which the VM may run: the one that there is."""
-    call.xapi.db.get("VM", vm, "uuid")
-    return (call.xapi.host,)
+    """The hosts on which the VM may run now."""
+    return tuple(host.ref for host in vm_hosts.able(call.xapi, vm))
 
 
 def assert_operation_valid(call: Call, self: str, op: str) -> str:

@@ -44,11 +44,12 @@ def checkpoint(call: Call, vm: str, new_name: str) -> str:
             made = _sleeping(call, vm, new_name, state)
         else:
             _require_snapshots(call, vm)
+            host = call.xapi.hosts.of_vm(vm)
             vm_power.fall_asleep(call, vm)
             try:
                 made = _sleeping(call, vm, new_name, state)
             finally:
-                vm_power.wake_up(call, vm, paused=state == "Paused")
+                vm_power.wake_up(call, vm, host, paused=state == "Paused")
     _tell(call, "VM_CHECKPOINTED", vm, made)
     return made
 

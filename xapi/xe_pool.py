@@ -49,6 +49,20 @@ COMMANDS = (
         "run a function of a plugin on a host, and show what it returns",
         result="text",
     ),
+    message("host-enable", "host.enable", "uuid:host", "let VMs start on a host"),
+    message("host-disable", "host.disable", "uuid:host", "let no VM start on a host any more"),
+    message(
+        "host-declare-dead",
+        "host.declare_dead",
+        "uuid:host",
+        "say that a host without power does not come back: its VMs are halted",
+    ),
+    message(
+        "pool-designate-new-master",
+        "pool.designate_new_master",
+        "host-uuid:host",
+        "make another host the master",
+    ),
     constructor(
         "network-create",
         "network",

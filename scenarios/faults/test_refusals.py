@@ -135,7 +135,7 @@ def test_device_in_use(sr: Repository) -> None:
     before = everything(sr)
     api = sr.api
     this_host = api.session.get_this_host(sr.session.handle)
-    config = {"device": sr.provisioned.medium.device}
+    config = sr.provisioned.device_config
     driver = api.SR.get_type(sr.ref)
     code = refused(api.SR.create, this_host, config, "0", "x", "", driver, "user", False, {})[0]
     assert code == "SR_DEVICE_IN_USE"

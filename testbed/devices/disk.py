@@ -24,12 +24,14 @@ class Disk:
         size: bytes that the device has; only what is written takes space.
         device: its name inside, such as /dev/loop0.
         layered: a device-mapper device lies below it (see testbed/devices/layer.py).
+        bare: it is what a LUN stands on; drivers and LVM do not see it.
     """
 
     path: Path
     size: int
     device: str
     layered: bool = False
+    bare: bool = False
 
 
 def create_file(path: Path, size: int) -> Path:

@@ -10,7 +10,7 @@ again after the host booted again.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from testbed.guest.mapper import Row
+from srs.devicemapper import Row
 from testbed.kernel.base import Kernel, layer_name
 
 SECTOR = 512

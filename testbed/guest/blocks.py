@@ -33,6 +33,29 @@ def read(_blob: bytes, path: str, offset: int, length: int) -> tuple[Any, bytes]
         os.close(fd)
 
 
+def pieces(_blob: bytes, places: list[tuple[str, int, int]]) -> tuple[Any, bytes]:
+    """Many small reads in one call: the bytes at (path, offset, length) after each other.
+
+    A negative offset counts from the end. Returns, for each place, the size of what is at the
+    path, or -1 where there is nothing (any more), and how many bytes came from there.
+    """
+    found, data = [], []
+    for path, offset, length in places:
+        try:
+            fd = _fresh(path, os.O_RDONLY)
+        except FileNotFoundError:
+            found.append((-1, 0))
+            continue
+        try:
+            total = os.lseek(fd, 0, os.SEEK_END)
+            piece = os.pread(fd, length, max(0, offset if offset >= 0 else total + offset))
+        finally:
+            os.close(fd)
+        found.append((total, len(piece)))
+        data.append(piece)
+    return found, b"".join(data)
+
+
 def write(blob: bytes, path: str, spans: list[tuple[int, int]], sync: bool) -> tuple[Any, bytes]:
     """Write the bytes of the call, in order, at (offset, length) after (offset, length).
 

@@ -3,6 +3,8 @@
 import os
 from typing import Any
 
+from srs import scsi
+
 
 def _mounts() -> list[str]:
     with open("/proc/self/mounts", encoding="utf-8") as file:
@@ -22,6 +24,14 @@ def _mapped() -> list[str]:
             with open(f"/sys/block/{name}/dm/name", encoding="ascii") as file:
                 found.append(file.read().strip())
     return sorted(found)
+
+
+def _units() -> list[str]:
+    """Paths to SCSI units: the unit's id, and which of its paths it is."""
+    found: dict[str, int] = {}
+    for path in scsi.paths():
+        found[path.scsi_id] = found.get(path.scsi_id, 0) + 1
+    return sorted(f"{unit} {number}" for unit, count in found.items() for number in range(count))
 
 
 #: Processes that wait for work: they come and stay, and nobody leaks them.
@@ -66,6 +76,7 @@ def take(_blob: bytes, roots: list[str]) -> tuple[Any, bytes]:
         "loops": _bound("loop", "loop/backing_file"),
         "nbds": _bound("nbd", "pid"),
         "mapped": _mapped(),
+        "units": _units(),
         "processes": _processes(),
         "files": _files(roots),
     }, b""

@@ -10,9 +10,9 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from srs import paths
+from srs import devicemapper, paths, scsi
 from srs.forking import name_process
-from testbed.guest import accounting, blocks, census, fist, linux, mapper, nbd, workers
+from testbed.guest import accounting, blocks, census, configfs, fist, linux, nbd, workers
 from testbed.guest.frames import pack_body, unpack_body
 
 #: Processes of driver calls are to be had here, one a connection (testbed/guest/smserver.py).
@@ -99,6 +99,15 @@ def _run(_blob: bytes, argv: list[str], environment: dict[str, str]) -> tuple[An
     return result, done.stdout
 
 
+def _unit(scsi_id: str) -> list[str]:
+    return [path.name for path in scsi.paths(scsi_id)]
+
+
+def _value_of(function: Quick) -> Slow:
+    """A function that takes no bytes and gives none, as a SLOW operation."""
+    return lambda _blob, **arguments: (function(**arguments), b"")
+
+
 QUICK: dict[str, Quick] = {
     "accounting_start": accounting.start,
     "accounting_stop": accounting.stop,
@@ -115,24 +124,27 @@ SLOW: dict[str, Slow] = {
     "mount": _mount,
     "unmount": _unmount,
     "census": census.take,
+    "configure": configfs.configure,
     "clear": blocks.clear,
     "copy": blocks.copy,
     "digest": blocks.digest,
-    "dm_create": mapper.create,
-    "dm_message": mapper.message,
-    "dm_remove": mapper.remove,
-    "dm_resume": mapper.resume,
-    "dm_status": mapper.status,
-    "dm_suspend": mapper.suspend,
-    "dm_switch": mapper.switch,
-    "dm_table": mapper.table,
+    "dm_create": _value_of(devicemapper.create),
+    "dm_message": _value_of(devicemapper.message),
+    "dm_remove": _value_of(devicemapper.remove),
+    "dm_resume": _value_of(devicemapper.resume),
+    "dm_status": _value_of(devicemapper.status),
+    "dm_suspend": _value_of(devicemapper.suspend),
+    "dm_switch": _value_of(devicemapper.switch),
+    "dm_table": _value_of(devicemapper.table),
     "fist_wait": fist.wait,
+    "pieces": blocks.pieces,
     "plug": nbd.plug,
     "read": blocks.read,
     "run": _run,
     "size": blocks.size,
     "store": blocks.store,
     "sync": blocks.sync,
+    "unit": _value_of(_unit),
     "unplug": nbd.unplug,
     "used": blocks.used,
     "write": blocks.write,

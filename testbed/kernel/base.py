@@ -18,6 +18,10 @@ from testbed.state import StateDirectory
 #: Modules that the storage drivers of this project need, on every kind of kernel.
 MODULES = ("loop", "dm-mod", "nbd", "ext4")
 
+#: Devices that LVM may look at, as a regular expression: disks, and LUNs by the one name that
+#: their drivers give them, however many paths lead there.
+LVM_DEVICES = "^/dev/(loop|disk/by-scsid/)"
+
 #: Seconds until a kernel that does not say hello counts as broken.
 BOOT_TIMEOUT = 30.0
 
@@ -95,13 +99,14 @@ class Kernel(ABC):
         """An end without warning: what was not flushed to a disk is lost. Idempotent."""
 
     @abstractmethod
-    def add_disk(self, path: Path, *, layered: bool = False) -> str:
+    def add_disk(self, path: Path, *, layered: bool = False, bare: bool = False) -> str:
         """Plug a file in as a disk; returns the device inside, /dev/loopN.
 
         Args:
             path: a file below the state directory.
             layered: put a device-mapper device in between (see testbed/devices/layer.py), and
                 no cache above it.
+            bare: no loop device on top: LVM does not see it, and a target can make a LUN of it.
 
         Raises:
             DeviceRefused: no slot is left, the file cannot be used, or this kind of kernel

@@ -28,7 +28,7 @@ from testbed.errors import (
 from testbed.guest.frames import SocketLink
 from testbed.guest.setup import HOST_ROOT
 from testbed.kernel import guestconfig
-from testbed.kernel.base import BOOT_TIMEOUT, MODULES, Kernel
+from testbed.kernel.base import BOOT_TIMEOUT, LVM_DEVICES, MODULES, Kernel
 from testbed.kernel.channel import Channel
 from testbed.kernel.console import Console
 from testbed.kernel.process import KernelProcess
@@ -108,7 +108,7 @@ class LocalKernel(Kernel):
             "hostname": self.name,
             "socket": theirs.fileno(),
             "modules": [],
-            "lvm_devices": "^/dev/loop",
+            "lvm_devices": LVM_DEVICES,
             "variants": self.variants,
             "nics": [],
             "drivers": self.drivers,
@@ -166,11 +166,11 @@ class LocalKernel(Kernel):
                 detach_loop(device)
         self._disks.clear()
 
-    def add_disk(self, path: Path, *, layered: bool = False) -> str:
+    def add_disk(self, path: Path, *, layered: bool = False, bare: bool = False) -> str:
         """Plug a sparse file in as a loop device."""
-        if layered:
+        if layered or bare:
             raise DeviceRefused(
-                "the machine's own kernel shows LVM the disk below a layer too",
+                "the machine's own kernel shows LVM the disk below a layer or a LUN too",
                 hint="use --kernel uml",
             )
         if not path.is_file():

@@ -19,7 +19,7 @@ from typing import Final
 from testbed.errors import BootFailed, DeviceRefused, GuestFault, KernelDied, PackageMissing
 from testbed.guest.ring import Bell, Ring, region_size
 from testbed.kernel import guestconfig, mconsole
-from testbed.kernel.base import BOOT_TIMEOUT, MODULES, Kernel, layer_name
+from testbed.kernel.base import BOOT_TIMEOUT, LVM_DEVICES, MODULES, Kernel, layer_name
 from testbed.kernel.channel import Channel
 from testbed.kernel.console import Console
 from testbed.kernel.modules import load_order
@@ -194,7 +194,7 @@ class UmlKernel(Kernel):
 
     # --- disks ---------------------------------------------------------------------------
 
-    def add_disk(self, path: Path, *, layered: bool = False) -> str:
+    def add_disk(self, path: Path, *, layered: bool = False, bare: bool = False) -> str:
         """Hot-plug: sparse file -> /dev/ubdX -> [device-mapper ->] /dev/loopN.
 
         The loop device on top gives drivers the same kind of name on every kernel, with a
@@ -216,7 +216,9 @@ class UmlKernel(Kernel):
             self._manage(f"config ubd{free[0]}{'c' if shared else ''}={path}")
             lower = f"/dev/ubd{free[0]}"
             upper = self._add_layer(lower) if layered else lower
-            device = str(self.call("attach_loop", path=upper, direct=layered or shared))
+            device = upper
+            if not bare:
+                device = str(self.call("attach_loop", path=upper, direct=layered or shared))
             self._slots[device] = free[0]
             if layered:
                 self._layered.add(device)
@@ -244,7 +246,8 @@ class UmlKernel(Kernel):
             if letter is None:
                 raise DeviceRefused(f"{device} is no disk that was plugged in")
             try:
-                self.call("detach_loop", device=device)
+                if device.startswith("/dev/loop"):
+                    self.call("detach_loop", device=device)
                 if device in self._layered:
                     self.call("dm_remove", name=layer_name(f"/dev/ubd{letter}"))
                     self._layered.remove(device)
@@ -272,7 +275,7 @@ class UmlKernel(Kernel):
             "hostname": self.name,
             "ring_capacity": _RING_CAPACITY,
             "modules": _files_of(MODULES),
-            "lvm_devices": "^/dev/loop",
+            "lvm_devices": LVM_DEVICES,
             "variants": self.variants,
             "nics": [
                 (f"vec{number}", nic.ip, str(nic.address.netmask))

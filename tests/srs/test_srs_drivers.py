@@ -10,7 +10,14 @@ import pytest
 from srs import registry
 
 DRIVERS = Path(__file__).parents[2] / "srs" / "drivers"
-NAMES = {"FileSR": "file", "EXTSR": "ext", "LVHDSR": "lvhd", "LVMSR": "lvm"}
+NAMES = {
+    "FileSR": "file",
+    "EXTSR": "ext",
+    "LVHDSR": "lvhd",
+    "LVMSR": "lvm",
+    "LVHDoHBASR": "lvhdohba",
+    "LVMoHBASR": "lvmohba",
+}
 
 
 def run(driver: Path, *argv: str, root: Path) -> Any:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from srs import paths, vhd
+from srs import vhd
 from srs.datapath import nbd
 from srs.datapath.server import Server
 from srs.datapath.store import Export
@@ -97,9 +97,7 @@ def image(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr(paths, "NBD_SOCKETS", str(tmp_path / "nbd"))
-    monkeypatch.setattr(paths, "CONTROL_SOCKETS", str(tmp_path / "ctl"))
+def server(sockets: Path) -> Iterator[Server]:
     server = Server("sr", NAME)
     yield server
     server.stop()

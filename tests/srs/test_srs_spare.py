@@ -19,10 +19,8 @@ SIZE = 4 << 20
 
 
 @pytest.fixture
-def spares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def spares(sockets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The directory that lets processes wait; those that do are ended."""
-    monkeypatch.setattr(paths, "NBD_SOCKETS", str(tmp_path / "nbd"))
-    monkeypatch.setattr(paths, "CONTROL_SOCKETS", str(tmp_path / "ctl"))
     monkeypatch.setattr(paths, "SPARE_SERVERS", str(tmp_path / "spare"))
     (tmp_path / "spare").mkdir()
     yield tmp_path / "spare"
@@ -89,12 +87,12 @@ def test_one_that_died_while_it_waited_is_passed_over(spares: Path, tmp_path: Pa
     wait_for(spares, other)
 
 
-def test_a_start_that_fails_keeps_nothing_open(spares: Path, tmp_path: Path) -> None:
+def test_a_start_that_fails_keeps_nothing_open(sockets: Path, spares: Path, tmp_path: Path) -> None:
     first, pid = serve(tmp_path, "first")
     first.stop()
     wait_for(spares, pid)
     # In the way of the control socket: the image is open already when that is found out.
-    (tmp_path / "ctl" / "sr" / "second").mkdir()
+    (sockets / "ctl" / "sr" / "second").mkdir()
     with pytest.raises(TapdiskFailed):
         serve(tmp_path, "second")
     wait_for(spares, pid)

@@ -19,9 +19,8 @@ from readers import by_libvhdi, by_qemu, by_us
 from srs import vhd
 
 if TYPE_CHECKING:
-    from comparing import Compare
+    from tests.conftest import Compare
 
-pytest_plugins = ("comparing",)
 
 TOLD: dict[str, dict[str, Any]] = json.loads(golden.MANIFEST.read_text())
 DISKS = sorted(name for name, told in TOLD.items() if "content" in told)

@@ -19,9 +19,8 @@ from readers import by_libvhdi, by_qemu, by_us, options, qemu
 from srs import vhd
 
 if TYPE_CHECKING:
-    from comparing import Compare
+    from tests.conftest import Compare
 
-pytest_plugins = ("comparing",)
 
 MIB = 1 << 20
 SIZE = 16 * MIB

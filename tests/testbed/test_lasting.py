@@ -49,8 +49,9 @@ def test_an_inventory_is_what_was_saved_last(directory: Path) -> None:
     assert load(directory) == Inventory()
     disk = Disk(directory / "disk0", 4096, "/dev/loop0")
     disk.path.touch()
-    save(directory, Inventory((disk,), {"/mnt/disks/disk0": disk}))
-    assert load(directory) == Inventory((disk,), {"/mnt/disks/disk0": disk})
+    full = Inventory((disk,), {"/mnt/disks/disk0": disk}, ("/mnt/disks/disk0",))
+    save(directory, full)
+    assert load(directory) == full
     save(directory, Inventory())
     assert load(directory) == Inventory()
 

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 import XenAPI
 
-from xapi.testing import Fault, Rig, serve
-
-
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
-    with serve(tmp_path) as rig:
-        yield rig
+from xapi.testing import Fault, Rig
 
 
 @pytest.mark.parametrize("method", ["snapshot", "clone"])

@@ -18,12 +18,6 @@ NULL = "OpaqueRef:NULL"
 LONG = 30.0
 
 
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
-    with serve(tmp_path) as rig:
-        yield rig
-
-
 def events_of(api: Any, classes: list[str], token: str, timeout: float = 0.0) -> dict[str, Any]:
     answer: dict[str, Any] = getattr(api.event, "from")(classes, token, timeout)
     return answer

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from xapi.testing import Rig, failure, serve
+from xapi.testing import Rig, failure
 
 NULL = "OpaqueRef:NULL"
-
-
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
-    with serve(tmp_path) as rig:
-        yield rig
 
 
 @pytest.fixture

@@ -6,21 +6,14 @@ import http.client
 import xmlrpc.client
 from collections.abc import Iterator
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 import XenAPI
 
-from xapi.testing import Rig, UnixTransport, serve
+from xapi.testing import Rig, UnixTransport
 
 NULL = "OpaqueRef:NULL"
-
-
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
-    with serve(tmp_path) as rig:
-        yield rig
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import xmlrpc.client
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,7 @@ import XenAPI
 
 from xapi.message import now
 from xapi.server import XapiServer
-from xapi.testing import MemoryHost, Rig, UnixTransport, serve
-
-
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
-    with serve(tmp_path) as rig:
-        yield rig
+from xapi.testing import MemoryHost, Rig, UnixTransport
 
 
 def raw(rig: Rig, method: str, *params: object, local: bool = False) -> dict[str, Any]:

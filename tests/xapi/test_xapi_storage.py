@@ -655,10 +655,7 @@ def test_after_a_power_cut_nothing_is_plugged(rig: Rig) -> None:
     host = rig.api.host.get_all()[0]
     assert failure(rig.api.SR.scan, sr) == ["HOST_OFFLINE", host]
     rig.host.up = True
-    rig.host.attached_srs.clear()
-    rig.host.devices.clear()
-    for disk in rig.host.srs[rig.api.SR.get_uuid(sr)].values():
-        disk.attached = disk.active = False
+    rig.host.lose_power()
     rig.server.host_restarted()
     [pbd] = rig.api.SR.get_PBDs(sr)
     assert not rig.api.PBD.get_currently_attached(pbd)

@@ -112,10 +112,11 @@ def test_a_vm_whose_sr_is_not_plugged(rig: Rig) -> None:
     vm = rig.vm(rig.vdi(sr))
     [host] = rig.api.host.get_all()
     rig.api.VM.assert_can_boot_here(vm, host)
+    assert rig.api.VM.get_possible_hosts(vm) == [host]
     rig.api.PBD.unplug(rig.api.SR.get_PBDs(sr)[0])
     assert failure(rig.api.VM.start, vm, False, False) == ["SR_HAS_NO_PBDS", sr]
     assert failure(rig.api.VM.assert_can_boot_here, vm, host) == ["VM_REQUIRES_SR", vm, sr]
-    assert rig.api.VM.get_possible_hosts(vm) == [host]
+    assert rig.api.VM.get_possible_hosts(vm) == []
 
 
 def test_suspend_and_resume(rig: Rig) -> None:
@@ -176,11 +177,7 @@ def suspended_on(rig: Rig, vm: str) -> str:
 def test_after_a_power_cut_vms_are_halted_and_sleepers_sleep(rig: Rig) -> None:
     awake, asleep = running(rig), running(rig)
     rig.api.VM.suspend(asleep)
-    rig.host.attached_srs.clear()
-    rig.host.devices.clear()
-    for disks in rig.host.srs.values():
-        for disk in disks.values():
-            disk.attached = disk.active = False
+    rig.host.lose_power()
     rig.server.host_restarted()
     states = [rig.api.VM.get_power_state(vm) for vm in (awake, asleep)]
     assert states == ["Halted", "Suspended"]

@@ -19,12 +19,6 @@ from xapi.testing import CAPABILITIES, Fault, MemoryHost, Rig, serve
 KINDS = {"vdi_revert": "mem", "vdi_clone": "old"}
 
 
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
-    with serve(tmp_path) as rig:
-        yield rig
-
-
 def lost(rig: Rig, kind: str = "mem") -> tuple[str, list[str]]:
     """The uuid of a destroyed VM, and its two snapshots."""
     vm = rig.vm(rig.vdi(rig.sr(kind), b"old"))

@@ -48,6 +48,17 @@ CAPABILITIES = (
 CBT = ("VDI_CONFIG_CBT", "VDI_RESIZE_ONLINE")
 
 
+#: What only an SR's master may do.
+_MASTER_ONLY = frozenset(
+    {
+        *("sr_create", "sr_delete", "sr_scan", "sr_update", "vdi_create", "vdi_delete"),
+        *("vdi_snapshot", "vdi_clone", "vdi_revert", "vdi_update"),
+        *("vdi_resize", "vdi_resize_online", "vdi_data_destroy"),
+        *("vdi_enable_cbt", "vdi_disable_cbt", "vdi_list_changed_blocks"),
+    }
+)
+
+
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: str) -> None:
         super().__init__("localhost")
@@ -86,14 +97,15 @@ UNIMPLEMENTED = Fault(38, "The requested method is not supported/implemented")
 
 @dataclass(slots=True)
 class Disk:
-    """A VDI on disk."""
+    """A VDI on disk, and the names of the hosts that have it attached and active."""
 
     content: bytearray
     raw: bool = False
     tracked: bool = False
     born: bytes = b""
-    attached: bool = False
-    active: bool = False
+    #: Host -> whether for writing.
+    attached: dict[str, bool] = field(default_factory=dict)
+    active: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -122,6 +134,21 @@ class MemoryHost:
     devices: dict[str, Disk] = field(default_factory=dict)
     reached: threading.Event = field(default_factory=threading.Event)
     numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def neighbour(self, hostname: str) -> MemoryHost:
+        """Another host, which reaches the same storage."""
+        return MemoryHost(
+            dict(self.capabilities), self.socket, hostname, srs=self.srs, numbers=self.numbers
+        )
+
+    def lose_power(self) -> None:
+        """Nothing is attached any more; what was written stays."""
+        self.attached_srs.clear()
+        self.devices.clear()
+        for disks in self.srs.values():
+            for disk in disks.values():
+                disk.attached.pop(self.hostname, None)
+                disk.active.discard(self.hostname)
 
     def driver_types(self) -> list[str]:
         """The SR types that this host was given."""
@@ -251,6 +278,8 @@ class _Driver:
         """Find the method of the command and call it."""
         if command.startswith("vdi_") and self._sr not in self._host.attached_srs:
             raise Fault(47, "The SR is not available")
+        if command in _MASTER_ONLY and self._request["device_config"]["SRmaster"] != "true":
+            raise Fault(58, "This operation can be performed only on the master")
         method: Callable[[], object] = getattr(self, command)
         return method()
 
@@ -425,26 +454,29 @@ class _Driver:
 
     def vdi_attach(self) -> object:
         """Tell `MemoryHost.plug` which disk it is."""
-        if self.disk.attached:
+        writable = self._args[0] == "true"
+        if self._host.hostname in self.disk.attached:
             raise Fault(46, "The VDI is not available [opterr=already attached]")
-        self.disk.attached = True
+        if self.disk.attached and (writable or any(self.disk.attached.values())):
+            raise Fault(24, "The VDI is currently in use")
+        self.disk.attached[self._host.hostname] = writable
         return {"sr": self._sr, "vdi": self._vdi, "params": "", "params_nbd": "", "o_direct": True}
 
     def vdi_detach(self) -> None:
         """After it was deactivated."""
-        if self.disk.active:
+        if self._host.hostname in self.disk.active:
             raise Fault(46, "The VDI is not available [opterr=still active]")
-        self.disk.attached = False
+        self.disk.attached.pop(self._host.hostname, None)
 
     def vdi_activate(self) -> None:
         """After it was attached."""
-        if not self.disk.attached:
+        if self._host.hostname not in self.disk.attached:
             raise Fault(46, "The VDI is not available [opterr=not attached]")
-        self.disk.active = True
+        self.disk.active.add(self._host.hostname)
 
     def vdi_deactivate(self) -> None:
         """Before it is detached."""
-        self.disk.active = False
+        self.disk.active.discard(self._host.hostname)
 
     def _add(self, disk: Disk, size: int) -> object:
         location = f"{0xD15C:08x}-0000-4000-8000-{next(self._host.numbers):012x}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,13 +38,22 @@ def failure(call: Callable[..., object], *params: object) -> list[str]:
 
 @dataclass(slots=True)
 class Rig:
-    """`api` is root's session over TCP, `local` one over the unix socket: both `xenapi` proxies."""
+    """`api` is root's session over TCP, `local` one over the unix socket: both `xenapi` proxies.
+
+    `host` is the master to begin with.
+    """
 
     server: XapiServer
     host: MemoryHost
     api: Any
     local: Any
+    slaves: Sequence[MemoryHost] = ()
     _sessions: list[Any] = field(default_factory=list)
+
+    @property
+    def hosts(self) -> tuple[MemoryHost, ...]:
+        """All hosts of the pool."""
+        return self.host, *self.slaves
 
     def login(self, *, local: bool = False) -> Any:
         """One more session, closed with the rig. Threads must not share one."""
@@ -74,11 +83,12 @@ class Rig:
         record: dict[str, Any] = self.api.task.get_record(task)
         return record
 
-    def sr(self, type_: str = "mem") -> str:
-        """A plugged SR."""
-        host = self.api.host.get_all()[0]
+    def sr(self, type_: str = "mem", *, shared: bool = False, host: str = "") -> str:
+        """A plugged SR, of the first host or of all."""
+        host = host or self.api.host.get_all()[0]
         config = {"device": "/dev/any"}
-        sr = self.api.SR.create(host, config, "0", f"the {type_} SR", "", type_, "user", False, {})
+        label = f"the {type_} SR"
+        sr = self.api.SR.create(host, config, "0", label, "", type_, "user", shared, {})
         return str(sr)
 
     def vdi(self, sr: str, content: bytes = b"", **fields: object) -> str:
@@ -154,20 +164,23 @@ def serve(
     directory: Path,
     types: Mapping[str, tuple[str, ...]] = TYPES,
     *,
+    hosts: int = 1,
     patience: float = 10.0,
     plugins: Mapping[str, Plugin] | None = None,
 ) -> Iterator[Rig]:
     """A server for the time of the block; its uuids are the same in every run."""
     host = MemoryHost(dict(types), directory / "xapi", plugins=plugins or {})
+    slaves = [host.neighbour(f"{host.hostname}{number}") for number in range(1, hosts)]
     numbers = random.Random(2026)
     server = XapiServer(
         host,
+        *slaves,
         unix_socket=host.socket,
         uuid_source=lambda: str(uuid.UUID(int=numbers.getrandbits(128), version=4)),
         patience=patience,
     )
     server.start()
-    rig = Rig(server, host, None, None)
+    rig = Rig(server, host, None, None, slaves)
     try:
         rig.api, rig.local = rig.login(), rig.login(local=True)
         yield rig

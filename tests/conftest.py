@@ -1,4 +1,4 @@
-"""A pytest plugin: what was read by others and by us is compared, and counted for the summary."""
+"""What was read by others and by us is compared, and counted for the summary."""
 
 import os
 import tempfile

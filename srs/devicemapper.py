@@ -10,12 +10,12 @@ import errno
 import fcntl
 import os
 import struct
-from typing import Any, Final
+from typing import Final
 
 #: start, length, target, parameters
 Row = tuple[int, int, str, str]
 
-_CREATE, _REMOVE, _SUSPEND, _LOAD, _STATUS, _MESSAGE = 3, 4, 6, 9, 12, 14
+_CREATE, _REMOVE, _SUSPEND, _DEVICE_STATUS, _LOAD, _STATUS, _MESSAGE = 3, 4, 6, 7, 9, 12, 14
 _SUSPENDED, _STATUS_TABLE = 1 << 1, 1 << 4
 _BUFFER_FULL, _SKIP_LOCKFS, _NOFLUSH = 1 << 8, 1 << 10, 1 << 11
 
@@ -29,24 +29,38 @@ _IOWR: Final = 3 << 30 | _REQUEST.size << 16 | 0xFD << 8
 _ROOM: Final = 64 << 10
 
 
-def create(_blob: bytes, name: str, table: list[Row]) -> tuple[Any, bytes]:
+def create(name: str, table: list[Row], *, uuid: str = "") -> str:
     """Make a device with a table; returns its path, /dev/dm-N.
 
     Raises:
         OSError: the name is taken, or the kernel refuses the table (its log says why).
     """
-    device = _call(_CREATE, name)[0]
+    device = _call(_CREATE, name, uuid=uuid)[0]
     try:
         _load(name, table)
         _call(_SUSPEND, name)  # without the flag: resume
     except OSError:
         _call(_REMOVE, name)
         raise
+    return _path(device)
+
+
+def find(name: str) -> str | None:
+    """The path of the device of this name; None if there is none."""
+    try:
+        return _path(_call(_DEVICE_STATUS, name)[0])
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return None
+        raise
+
+
+def _path(device: int) -> str:
     minor = device & 0xFF | device >> 12 & 0xFFF00  # reference: `new_encode_dev` of the kernel
-    return f"/dev/dm-{minor}", b""
+    return f"/dev/dm-{minor}"
 
 
-def switch(_blob: bytes, name: str, table: list[Row]) -> tuple[Any, bytes]:
+def switch(name: str, table: list[Row]) -> None:
     """Give a device another table while it is in use.
 
     Requests that are under way end in the old table; those that come meanwhile wait, and go
@@ -56,50 +70,46 @@ def switch(_blob: bytes, name: str, table: list[Row]) -> tuple[Any, bytes]:
         OSError: no such device, or the kernel refuses the table; then the old one stays.
     """
     _load(name, table)
-    suspend(b"", name)
-    return resume(b"", name)
+    suspend(name)
+    resume(name)
 
 
-def suspend(_blob: bytes, name: str) -> tuple[Any, bytes]:
+def suspend(name: str) -> None:
     """Let all requests wait: a disk that hangs. Returns when none is under way below."""
     _call(_SUSPEND, name, flags=_SUSPENDED | _SKIP_LOCKFS | _NOFLUSH)
-    return None, b""
 
 
-def resume(_blob: bytes, name: str) -> tuple[Any, bytes]:
+def resume(name: str) -> None:
     """Let the requests go on, through the table that was loaded last."""
     _call(_SUSPEND, name)
-    return None, b""
 
 
-def message(_blob: bytes, name: str, text: str) -> tuple[Any, bytes]:
+def message(name: str, text: str) -> None:
     """Send a message to the target at the start of the device.
 
     Raises:
         OSError: no such device, or the target does not understand.
     """
     _call(_MESSAGE, name, payload=_MESSAGE_SECTOR.pack(0) + text.encode() + b"\0")
-    return None, b""
 
 
-def status(_blob: bytes, name: str) -> tuple[Any, bytes]:
+def status(name: str) -> list[Row]:
     """The rows of a device, with what each target reports in place of its parameters."""
-    return _rows(*_call(_STATUS, name)), b""
+    return _rows(*_call(_STATUS, name))
 
 
-def table(_blob: bytes, name: str) -> tuple[Any, bytes]:
+def table(name: str) -> list[Row]:
     """The rows of the table that a device has now."""
-    return _rows(*_call(_STATUS, name, flags=_STATUS_TABLE)), b""
+    return _rows(*_call(_STATUS, name, flags=_STATUS_TABLE))
 
 
-def remove(_blob: bytes, name: str) -> tuple[Any, bytes]:
+def remove(name: str) -> None:
     """Remove a device.
 
     Raises:
         OSError: no such device, or EBUSY while it is open.
     """
     _call(_REMOVE, name)
-    return None, b""
 
 
 def _load(name: str, rows: list[Row]) -> None:
@@ -123,12 +133,19 @@ def _rows(_device: int, count: int, data: bytes) -> list[Row]:
 
 
 def _call(
-    command: int, name: str, *, flags: int = 0, payload: bytes = b"", targets: int = 0
+    command: int,
+    name: str,
+    *,
+    uuid: str = "",
+    flags: int = 0,
+    payload: bytes = b"",
+    targets: int = 0,
 ) -> tuple[int, int, bytes]:
     """One ioctl; returns device number, number of rows and what was answered."""
     size = _REQUEST.size + max(len(payload), _ROOM)
     head = _REQUEST.pack(
-        4, 0, 0, size, _REQUEST.size, targets, 0, flags, 0, 0, name.encode(), b""
+        4, 0, 0, size, _REQUEST.size, targets, 0, flags, 0, 0, name.encode(),
+        uuid.encode(),
     )  # fmt: skip
     buffer = bytearray(size)
     buffer[: len(head) + len(payload)] = head + payload

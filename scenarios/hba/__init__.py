@@ -1,0 +1,1 @@
+"""SRs on LUNs that host bus adapters see."""
