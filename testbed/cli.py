@@ -199,7 +199,7 @@ def _provision(host: "Host", session: Any, kinds: Sequence[str]) -> None:
 
 
 def _up(options: argparse.Namespace) -> int:
-    from testbed.host import PASSWORD
+    from testbed.member import PASSWORD
 
     # SIGINT too: a shell that starts us in the background has it ignored.
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -42,8 +42,7 @@ def _known_host(db: Database, hostname: str, *, alone: bool) -> str:
 
 
 def lost(xapi: Toolstack, host: str) -> None:
-    """The host lost power. Its VMs count as running until it comes back or is declared dead."""
-    xapi.hosts[host].datapath.forget_all()
+    """The host lost power. What was open there counts as such until somebody knows better."""
     _set_live(xapi.db, host, live=False)
 
 
@@ -66,6 +65,7 @@ def declare_dead(call: Call, host: str) -> str:
     db = call.xapi.db
     if is_live(db, host):
         raise XenAPIError("HOST_IS_LIVE", (host,))
+    call.xapi.hosts[host].datapath.forget_all()
     with db.transaction():
         _unplug_all(db, host)
         for vdi in db.refs("VDI"):

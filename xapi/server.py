@@ -116,8 +116,16 @@ class XapiServer:
         sm.discover(self.xapi)
 
     def host_lost(self, ref: str) -> None:
-        """A host lost power: it is not live any more, and nothing is open there."""
+        """A host lost power: it is not live any more."""
         host.lost(self.xapi, ref)
+
+    def host_of(self, backend: HostBackend) -> str:
+        """The reference of a host of the pool.
+
+        Raises:
+            StopIteration: it is none.
+        """
+        return next(member.ref for member in self.xapi.hosts if member.backend is backend)
 
     def host_restarted(self, ref: str = "") -> None:
         """A host lost power and came back: what was plugged in on it is not any more.
