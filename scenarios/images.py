@@ -7,7 +7,7 @@ Offsets and sizes are bytes.
 """
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -16,6 +16,8 @@ SECTOR: Final = 512
 HEAD: Final = 2048
 
 DYNAMIC, DIFFERENCING = 3, 4
+#: Batmap and names of the parent lie within this of the table's end.
+_BEHIND_TABLE: Final = 512 << 10
 _UNUSED: Final = 0xFFFFFFFF
 _FOOTER: Final = struct.Struct(">8sIIQIIIIQQIII16sBB")
 _HEADER: Final = struct.Struct(">8sQQIIII16sII512s")
@@ -104,6 +106,15 @@ class Image:
         self._bitmap = -(-head.block // SECTOR // 8 // SECTOR) * SECTOR
         table = read(head.table, 4 * -(-head.size // head.block))
         self._table = struct.unpack(f">{len(table) // 4}I", table)
+
+    def used(self, size: int) -> Iterator[tuple[int, int]]:
+        """(offset, length) of all that counts in an image of `size` bytes: structures, blocks."""
+        places = sorted(sector * SECTOR for sector in self._table if sector != _UNUSED)
+        structures = self.head.table + 4 * self.head.blocks + _BEHIND_TABLE
+        yield 0, min(structures, size, *places[:1])
+        for place in places:
+            yield place, self._bitmap + self.head.block
+        yield size - SECTOR, SECTOR
 
     def overlay(self, content: bytearray) -> None:
         """Put the sectors that this image holds over what its ancestors show."""

@@ -11,8 +11,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from scenarios.medium import Medium, Stored, read_directory, read_volumes
+from scenarios.contents import compare
+from scenarios.medium import Medium, Room, Stored, read_directory, read_volumes
+from scenarios.oracle import Model
 from scenarios.storage import Repository
+from scenarios.violations import Found, InvariantsBroken, Violation
 
 _NULL: Final = "OpaqueRef:NULL"
 _UUID: Final = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -20,39 +23,10 @@ _UUID: Final = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _LOCKS: Final = "/var/lock/sm"
 _IN_USE: Final = ("/run/blktap-control/nbd", "/run/blktap-control/ctl", "/dev/sm/phy")
 _REFCOUNTS: Final = "/run/sm/refcount"
+#: Bytes that a file system may write between a scan and our look: metadata of its own.
+_DELAYED: Final = 1 << 20
 #: sm_config of a disk at rest has no key that begins so: it is attached, or being changed.
 _MARKS: Final = ("host_", "paused", "activating", "relinking")
-
-
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """One thing that does not hold.
-
-    Attributes:
-        rule: which invariant, by its name in docs/reference/invariants.md.
-        where: the disk, volume, record or file.
-    """
-
-    rule: str
-    where: str
-    expected: object
-    found: object
-
-    def __str__(self) -> str:
-        return f"{self.rule}: {self.where}: expected {self.expected}, found {self.found}"
-
-
-class InvariantsBroken(AssertionError):
-    """What a scenario, or a recovery, left is not as it must be.
-
-    Attributes:
-        violations: all of them.
-    """
-
-    def __init__(self, sr: str, violations: Iterable[Violation]) -> None:
-        self.violations = tuple(violations)
-        lines = "\n  ".join(str(violation) for violation in self.violations)
-        super().__init__(f"{len(self.violations)} broken on {sr}:\n  {lines}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +58,9 @@ class State:
     collected: bool = False
 
 
-Found = Iterator[Violation]
-
-
 def look(sr: Repository, *, scanned: bool = False, collected: bool = False) -> State:
     """Read everything; two calls to the toolstack, two to four to the guest."""
-    directory = f"/run/sr-mount/{sr.uuid}"
+    directory = sr.directory
     host = sr.host.census(directory, _LOCKS, _REFCOUNTS, *_IN_USE)
     if sr.on_volumes:
         medium = read_volumes(sr.host, sr.device())
@@ -118,22 +89,63 @@ def broken(state: State) -> list[Violation]:
     return [violation for rule in RULES for violation in rule(state)]
 
 
-def check(sr: Repository, *, scanned: bool = False, collected: bool = False) -> State:
-    """Look at an SR at rest, and raise if anything is not as it must be.
+def check(sr: Repository, *, collected: bool = False) -> State:
+    """Look at an SR at rest, and raise if anything is not as it must be. Reads no content.
 
     Args:
         sr: no disk of it is attached.
-        scanned: the last thing done to it was a scan: figures must be exact.
         collected: the garbage collector has run to its end: no node may be without a user.
 
     Raises:
         InvariantsBroken: with every violation.
     """
-    state = look(sr, scanned=scanned, collected=collected)
-    violations = broken(state)
+    state = look(sr, collected=collected)
+    _raise(sr, broken(state))
+    return state
+
+
+def check_everything(
+    sr: Repository, models: Mapping[str, Model] | None = None, *, collected: bool = False
+) -> None:
+    """`check`; then scan, which must find nothing to mend; then compare every byte.
+
+    Args:
+        sr: no disk of it is attached.
+        models: what disks must hold, by their references.
+        collected: as for `check`.
+
+    Raises:
+        InvariantsBroken: with every violation.
+    """
+    before = look(sr, collected=collected)
+    expected = {before.refs.get(ref, ref): model for ref, model in (models or {}).items()}
+    _raise(sr, [*broken(before), *lost(before, expected)])
+    sr.scan()
+    after = look(sr, scanned=True, collected=collected)
+    differences = compare(sr, after.medium, expected)
+    _raise(sr, [*broken(after), *mended(before, after), *lost(after, expected), *differences])
+
+
+def _raise(sr: Repository, violations: list[Violation]) -> None:
     if violations:
         raise InvariantsBroken(f"{sr.kind} SR {sr.uuid}", violations)
-    return state
+
+
+def lost(state: State, expected: Iterable[str]) -> Found:
+    """The disks that must be there are."""
+    for disk in expected:
+        if disk not in state.medium.images:
+            yield Violation("no disk is lost", disk, "a record and an image", "none")
+
+
+def mended(before: State, after: State) -> Found:
+    """A scan changes nothing but the figures of disks that were written to."""
+    for uuid in before.records.keys() | after.records.keys():
+        old, new = before.records.get(uuid, {}), after.records.get(uuid, {})
+        for name in sorted(old.keys() | new.keys()):
+            if name != "physical_utilisation" and old.get(name) != new.get(name):
+                where = f"{uuid} {name}"
+                yield Violation("a scan mends nothing", where, old.get(name), new.get(name))
 
 
 # --- the medium ----------------------------------------------------------------------------
@@ -293,23 +305,26 @@ def accounts(state: State) -> Found:
     """`virtual_allocation` is the sum of the visible disks' virtual sizes.
 
     On LVM `physical_utilisation` is the sum of all volumes, exact after a scan, and
-    `physical_size` that of the group; a file system counts what is its own, too.
+    `physical_size` that of the group; on files both are what the file system says.
     """
     allocated = sum(image.virtual_size for image, _ in _pairs(state) if not image.hidden)
     figures = {"virtual_allocation": allocated}
     group = state.medium.group
     if group is not None:
         figures["physical_size"] = group.size
-        if state.scanned:
-            figures["physical_utilisation"] = group.used
+    if group is not None and state.scanned:
+        figures["physical_utilisation"] = group.used
     for name, expected in figures.items():
         if int(state.sr[name]) != expected:
             yield Violation("the SR's accounts", name, expected, int(state.sr[name]))
-    if group is None:
-        stored = sum(image.size for image in state.medium.images.values() if not image.raw)
-        found = int(state.sr["physical_utilisation"])
-        if state.scanned and not stored <= found <= int(state.sr["physical_size"]):
-            yield Violation("the SR's accounts", "physical_utilisation", f">= {stored}", found)
+    if state.medium.room is not None and state.scanned:
+        yield from _room(state, state.medium.room)
+
+
+def _room(state: State, room: Room) -> Found:
+    found = int(state.sr["physical_size"]), int(state.sr["physical_utilisation"])
+    if found[0] != room.size or abs(found[1] - room.used) > _DELAYED:
+        yield Violation("the SR's accounts", "size and utilisation", room, found)
 
 
 def metadata(state: State) -> Found:

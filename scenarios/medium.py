@@ -11,6 +11,7 @@ from typing import Final
 
 from scenarios.images import HEAD, SECTOR, BadImage, Head, Reader
 from scenarios.lvmtext import Group, Volume, read_group
+from scenarios.storage import Repository
 from testbed.host import Host
 
 _UUID: Final = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -58,6 +59,14 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
+class Room:
+    """Of a file system, in bytes."""
+
+    size: int
+    used: int
+
+
+@dataclass(frozen=True, slots=True)
 class Medium:
     """Everything on the medium of one SR.
 
@@ -67,6 +76,7 @@ class Medium:
         strays: names of whatever else is there: journals, unfinished images, rubbish.
         about: uuid -> what the metadata volume says; None where there is none.
         group: an LVM SR's volume group.
+        room: that of a file SR's file system.
     """
 
     images: dict[str, Stored]
@@ -74,6 +84,7 @@ class Medium:
     strays: tuple[str, ...] = ()
     about: dict[str, dict[str, str]] | None = None
     group: Group | None = None
+    room: Room | None = None
 
     def parent_of(self, image: Stored) -> Stored | None:
         """What an image stands on, by the identity that it has recorded; None for nothing."""
@@ -123,7 +134,8 @@ def read_directory(host: Host, directory: str, files: list[str]) -> Medium:
         images[uuid] = _stored(uuid, name, size, start, end)
     for (uuid, name), (size, _) in zip(raw, found[2 * len(places) :], strict=True):
         images[uuid] = Stored(uuid, name, size, raw=True)
-    return Medium(images, frozenset(logs), tuple(strays))
+    room = Room(*host.kernel.call("room", path=directory))
+    return Medium(images, frozenset(logs), tuple(strays), room=room)
 
 
 @dataclass(slots=True)
@@ -200,15 +212,15 @@ def parse_metadata(data: bytes) -> dict[str, dict[str, str]]:
     return found
 
 
-def reader(host: Host, device: str, medium: Medium, directory: str, image: Stored) -> Reader:
+def reader(sr: Repository, medium: Medium, image: Stored) -> Reader:
     """How to read the bytes of an image."""
     if medium.group is None:
-        path = f"{directory}/{image.name}"
-        return lambda offset, length: host.read(path, offset, length)
-    volume = medium.group.volumes[image.name]
+        path = f"{sr.directory}/{image.name}"
+        return lambda offset, length: sr.host.read(path, offset, length)
+    volume, device = medium.group.volumes[image.name], sr.device()
 
     def read(offset: int, length: int) -> bytes:
         places = volume.places(offset, length)
-        return b"".join(host.read(device, at, size) for at, size in places)
+        return b"".join(sr.host.read(device, at, size) for at, size in places)
 
     return read

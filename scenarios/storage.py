@@ -215,6 +215,11 @@ class Repository:
         """Whether its disks are volumes of a group, not files."""
         return self.kind.startswith("lvhd")
 
+    @property
+    def directory(self) -> str:
+        """Where the files of a file SR are, inside."""
+        return f"/run/sr-mount/{self.uuid}"
+
     def device(self) -> str:
         """The block device of an LVM SR, as it is called now."""
         (pbd,) = self.api.SR.get_PBDs(self.ref)
@@ -244,8 +249,8 @@ class Repository:
         """Use up all space; returns what gives it back."""
         if self.on_volumes:
             return self._fill_group()
-        filler = f"/run/sr-mount/{self.uuid}/filler"
-        self.host.kernel.run(["sh", "-c", _FILL, f"/run/sr-mount/{self.uuid}"])
+        filler = f"{self.directory}/filler"
+        self.host.kernel.run(["sh", "-c", _FILL, self.directory])
 
         def remove() -> None:
             self.host.kernel.run(["rm", filler])
@@ -279,7 +284,7 @@ class Repository:
             if output.returncode:
                 raise AssertionError(f"lvs failed: {output.stderr}")
             return sorted(line.strip() for line in output.stdout.splitlines())
-        return self.host.census(f"/run/sr-mount/{self.uuid}")["files"]
+        return self.host.census(self.directory)["files"]
 
     def images(self) -> list[str]:
         """Those of `stored` that are disks, base copies included."""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from scenarios.invariants import check_everything
 from scenarios.oracle import BLOCK, Model, awkward_spans, full_block, one_sector
 from scenarios.plugin import RepositoryCache
 from scenarios.storage import VDI, Repository
@@ -150,6 +151,6 @@ def test_power_cut_after_a_revert(sr: Repository, vdi: VDI, repositories: Reposi
 
     repositories.cut_the_power()
 
-    vdi.must_hold(model)
+    check_everything(sr, {vdi.ref: model, snapshot.ref: model})
     snapshot.revert_live_disk()
     vdi.must_hold(model)

@@ -85,6 +85,12 @@ def _unmount(_blob: bytes, target: str) -> tuple[Any, bytes]:
     return None, b""
 
 
+def _room(_blob: bytes, path: str) -> tuple[Any, bytes]:
+    """Bytes of a file system, and how many are used."""
+    found = os.statvfs(path)
+    return (found.f_blocks * found.f_frsize, (found.f_blocks - found.f_bfree) * found.f_frsize), b""
+
+
 def _run(_blob: bytes, argv: list[str], environment: dict[str, str]) -> tuple[Any, bytes]:
     import subprocess
 
@@ -140,6 +146,7 @@ SLOW: dict[str, Slow] = {
     "pieces": blocks.pieces,
     "plug": nbd.plug,
     "read": blocks.read,
+    "room": _room,
     "run": _run,
     "size": blocks.size,
     "store": blocks.store,
