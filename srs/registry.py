@@ -24,10 +24,12 @@ def _load_own() -> None:
         from srs.file import FileSR
         from srs.lvhd import LVHDSR
         from srs.lvhd_hba import LVHDoHBASR
+        from srs.nfs import NFSSR
 
         for cls, aliases in (
             (FileSR, ()),
             (EXTSR, ()),
+            (NFSSR, ()),
             (LVHDSR, ("lvm",)),
             (LVHDoHBASR, ("lvmohba",)),
         ):

@@ -276,13 +276,14 @@ class Machine:
         """The disk that stands on the same file now."""
         return next(disk for disk in self._disks if disk.path == old.path)
 
-    def layer(self, disk: Disk | str) -> Layer:
-        """What lies below a disk that was added with a layer, or below a directory on one.
+    def layer(self, disk: Disk | str | Export) -> Layer:
+        """What lies below a disk that was added with a layer, or a directory or export on one.
 
         Raises:
             DeviceRefused: it has no layer.
         """
-        plugged = self.disk_below(disk) if isinstance(disk, str) else self.like(disk)
+        path = disk.directory if isinstance(disk, Export) else disk
+        plugged = self.disk_below(path) if isinstance(path, str) else self.like(path)
         return Layer(self.kernel, self.kernel.below_layer(plugged.device), plugged.size)
 
     def eject_disk(self, disk: Disk) -> None:
@@ -326,9 +327,9 @@ class Machine:
         """Unmount what `add_directory` made, and remove its disk."""
         self.eject_directory(path).path.unlink()
 
-    def add_export(self, size: int) -> Export:
+    def add_export(self, size: int, *, layered: bool = False) -> Export:
         """A fresh file system like `add_directory`'s, exported by this machine's NFS server."""
-        path = self.add_directory(size)
+        path = self.add_directory(size, layered=layered)
         try:
             export = self.nfs.export(path)
         except BaseException:

@@ -6,8 +6,12 @@ from typing import Any
 from testbed.devices import hba
 from testbed.devices.disk import Disk, GiB
 from testbed.devices.lio import Lun
+from testbed.devices.nfs import Export
 from testbed.errors import DeviceRefused
 from testbed.host import Host
+
+#: What an SR stands on: a disk, a LUN, an export, or the path of a directory.
+Medium = Disk | Lun | Export | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,14 +20,17 @@ class Recipe:
 
     Attributes:
         driver: the SR type.
-        medium: "directory" (an ext4 file system for device_config location), "disk", or "hba"
-            (a LUN, for device_config SCSIid).
+        medium: "directory" (an ext4 file system for device_config location), "disk", "hba"
+            (a LUN, for device_config SCSIid), or "export" (an ext4 file system that the host's
+            own NFS server exports).
         device_config: what the driver is told beside that.
+        shared: whether several hosts may plug the SR.
     """
 
     driver: str
     medium: str
     device_config: dict[str, str] = field(default_factory=dict)
+    shared: bool = False
 
 
 #: Kinds of SR that the testbed can make, by the name that `--sr` takes.
@@ -33,6 +40,8 @@ RECIPES = {
     "lvhd": Recipe("lvhd", "disk"),
     "lvhd-thin": Recipe("lvhd", "disk", {"allocation": "thin"}),
     "lvhdohba": Recipe("lvhdohba", "hba"),
+    "nfs": Recipe("nfs", "export", shared=True),
+    "nfs-v4": Recipe("nfs", "export", {"nfsversion": "4"}, shared=True),
 }
 
 
@@ -43,7 +52,7 @@ class ProvisionedSR:
     kind: str
     ref: str
     uuid: str
-    medium: Disk | Lun | str
+    medium: Medium
     device_config: dict[str, str]
 
 
@@ -75,7 +84,7 @@ def provision(
     recipe = RECIPES.get(kind)
     if recipe is None:
         raise DeviceRefused(f"no SR kind {kind!r}", hint=f"kinds: {', '.join(RECIPES)}")
-    medium: Disk | Lun | str
+    medium: Medium
     if recipe.medium == "directory":
         medium = host.add_directory(size, layered=layered)
         location = f"{medium}/sr"
@@ -84,6 +93,10 @@ def provision(
     elif recipe.medium == "hba":
         medium = hba.of(host).add_lun(size, layered=layered)
         device_config = {"SCSIid": medium.scsi_id, **recipe.device_config}
+    elif recipe.medium == "export":
+        medium = host.add_export(size, layered=layered)
+        where = {"server": medium.server, "serverpath": medium.path}
+        device_config = {**where, **recipe.device_config}
     else:
         medium = host.add_disk(size, layered=layered)
         device_config = {"device": medium.device, **recipe.device_config}
@@ -97,7 +110,7 @@ def provision(
             "made by sr-testbed",
             driver or recipe.driver,
             "user",
-            False,
+            recipe.shared,
             {},
         )
     except BaseException:
@@ -106,12 +119,14 @@ def provision(
     return ProvisionedSR(kind, ref, api.SR.get_uuid(ref), medium, device_config)
 
 
-def release_medium(host: Host, medium: Disk | Lun | str) -> None:
+def release_medium(host: Host, medium: Medium) -> None:
     """Remove the devices that an SR stood on."""
     if isinstance(medium, Lun):
         hba.of(host).remove_lun(medium)
     elif isinstance(medium, Disk):
         host.remove_disk(medium)
+    elif isinstance(medium, Export):
+        host.remove_export(medium)
     else:
         host.remove_directory(medium)
 

@@ -19,7 +19,8 @@ from testbed.kernel.base import Kernel
 #: What clients call `/`. A guest's root is hostfs, which no server can export.
 ROOT: Final = "/mnt/disks"
 
-#: Directories for the daemons; their configuration instead of the machine's; they start.
+#: Directories for the daemons; their configuration instead of the machine's; they start. nfsdcld
+#: would never hear of a server that starts before it watches, so that is waited for.
 _PREPARE: Final = """
 set -e
 mkdir -p /var/lib/nfs/nfsdcld
@@ -28,6 +29,12 @@ printf '[exports]\nrootdir=%s\n' "$0" > /run/nfs.conf
 mount --bind /run/nfs.conf /etc/nfs.conf
 rpc.mountd
 nfsdcld
+watcher=$(pidof nfsdcld)
+until grep -qs ^inotify /proc/$watcher/fdinfo/*; do
+    kill -0 $watcher
+    sleep 0.01
+done
+echo 131072 > /proc/fs/nfsd/max_block_size
 echo 10 > /proc/fs/nfsd/nfsv4leasetime
 echo 10 > /proc/fs/nfsd/nfsv4gracetime
 """

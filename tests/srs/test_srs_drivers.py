@@ -13,6 +13,7 @@ DRIVERS = Path(__file__).parents[2] / "srs" / "drivers"
 NAMES = {
     "FileSR": "file",
     "EXTSR": "ext",
+    "NFSSR": "nfs",
     "LVHDSR": "lvhd",
     "LVMSR": "lvm",
     "LVHDoHBASR": "lvhdohba",
@@ -64,6 +65,7 @@ def test_garbage_is_a_fault_and_no_traceback(argv: tuple[str, ...], tmp_path: Pa
     [
         ("FileSR", 94, "The request is missing the location parameter"),
         ("EXTSR", 90, "The request is missing the device parameter"),
+        ("NFSSR", 102, "The request is missing the server parameter"),
     ],
 )
 def test_missing_configuration(name: str, code: int, text: str, tmp_path: Path) -> None:
