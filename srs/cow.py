@@ -14,9 +14,12 @@ All of it runs under the SR's lock, which `srs.command` takes.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
-from srs import fist, locks, records, revert, snapshot
+from srs import fist, locks, records, revert, slave, snapshot
 from srs.cbtlogs import Logs
 from srs.changes import changed_blocks
 from srs.datapath import tap
@@ -147,6 +150,23 @@ class CowSR(SR):
         """Undo open_disk."""
         raise Unimplemented("close_disk")
 
+    def is_pending(self, uuid: str) -> bool:
+        """Whether the medium says that a change of the disk was begun, and not that it is done."""
+        raise Unimplemented("is_pending")
+
+    def reread(self) -> None:
+        """Forget what was read of the medium: the SR's master may have changed it."""
+
+    def have_room_made(self, uuid: str) -> None:
+        """On a host that is not the master: have the master reserve room for a disk's writes."""
+
+    def have_room_given_back(self, disk: Disk) -> None:
+        """On such a host: a disk that is closed needs only the room that it uses."""
+
+    def lacks_room(self, uuid: str) -> bool:
+        """Whether there is less than that now."""
+        return False
+
     def remember(self, uuid: str, about: Description, disk: Disk) -> None:
         """Keep a disk's names on the medium, where it has a place for them."""
 
@@ -167,6 +187,23 @@ class CowSR(SR):
         return []
 
     # -- what follows from it
+
+    @cached_property
+    def shared(self) -> bool:
+        """Whether other hosts may have the SR, too."""
+        return not self.request.is_master or bool(self.session.call("SR.get_shared", self.ref))
+
+    @contextmanager
+    def steady(self, uuid: str, ref: str, *, writable: bool) -> Iterator[Disk]:
+        """A disk that this host has claimed, as nobody changes it until the block ends.
+
+        On the master the SR's lock sees to that.
+        """
+        if self.request.is_master:
+            yield self.disk(uuid)
+            return
+        with slave.steady(self, uuid, ref, writable=writable) as disk:
+            yield disk
 
     @property
     def tracking(self) -> Tracking:
@@ -262,8 +299,7 @@ class CowVDI(VDI):
         """vdi_delete: the disk first, then its record; a scan mends a crash in between."""
         self.sr.require_master()
         ref = self.ref
-        if tap.hosts(self.session.vdi_record(ref)):
-            raise VDIInUse(self.uuid)
+        self._refuse_users(ref, self.session.vdi_record(ref))
         grown = 0
         if self.sr.exists(self.uuid):
             disk = self.sr.disk(self.uuid)
@@ -295,10 +331,20 @@ class CowVDI(VDI):
 
     def activate(self, writable: bool) -> None:
         """vdi_activate: claim the disk, open its images, serve them."""
-        disk = self.sr.disk(self.uuid)
-        ref, host = self.ref, self.sr.request.host_ref
+        ref, session, shared = self.ref, self.session, self.sr.shared
+        master = self.sr.request.is_master
+        tap.claim(session, self.sr.uuid, ref, writable=writable, master=master, shared=shared)
+        try:
+            with (
+                fist.undone_by(lambda: self._unclaim(ref)),
+                self.sr.steady(self.uuid, ref, writable=writable) as disk,
+            ):
+                self._open(disk, ref, writable=writable)
+        finally:
+            tap.claimed(session, ref, shared=shared)
+
+    def _open(self, disk: Disk, ref: str, *, writable: bool) -> None:
         server = Server(self.sr.uuid, self.uuid)
-        tap.claim(self.session, self.sr.uuid, ref, host, writable=writable)
         if tap.is_active(self.sr.uuid, self.uuid) and (
             self._is_device(disk) or server.is_running()
         ):
@@ -313,7 +359,20 @@ class CowVDI(VDI):
 
     def deactivate(self) -> None:
         """vdi_deactivate: the opposite, as far as there is something to undo."""
-        self._close(self.sr.disk(self.uuid), self.ref)
+        ref = self.ref
+        with self.sr.steady(self.uuid, ref, writable=False) as disk:
+            self._close(disk, ref)
+        self.sr.have_room_given_back(disk)
+        tap.unclaim(self.session, ref)
+
+    def _unclaim(self, ref: str) -> None:
+        """After a failure: other hosts may have the disk, unless it was active here before."""
+        if not tap.is_active(self.sr.uuid, self.uuid):
+            tap.unclaim(self.session, ref)
+
+    def _refuse_users(self, ref: str, record: Record) -> None:
+        if in_use := tap.users(self.session, self.sr.uuid, ref, record):
+            raise VDIInUse(f"{self.uuid} is attached to {', '.join(in_use)}")
 
     def _close(self, disk: Disk, ref: str) -> None:
         tracked = self._writes_log(disk, ref)
@@ -323,15 +382,15 @@ class CowVDI(VDI):
         finally:
             if tracked:
                 self.sr.tracking.closed(self.uuid)
-            tap.unlink(self.sr.uuid, self.uuid)
             self.sr.close_disk(disk)
-            tap.unclaim(self.session, ref, self.sr.request.host_ref)
+            # Last: who asks this host whether it has the disk open is told so until here.
+            tap.unlink(self.sr.uuid, self.uuid)
 
     def _writes_log(self, disk: Disk, ref: str) -> bool:
         """Whether this host has the disk's log open: `activate` got that far, for writing."""
         if disk.raw or not os.path.lexists(tap.link_path(self.sr.uuid, self.uuid)):
             return False
-        mode = tap.hosts(self.session.vdi_record(ref)).get(self.sr.request.host_ref)
+        mode = tap.hosts(self.session.vdi_record(ref)).get(self.session.host)
         return mode == "RW"
 
     def _is_device(self, disk: Disk) -> bool:
@@ -354,8 +413,7 @@ class CowVDI(VDI):
         if size < disk.size:
             raise VDISize(f"shrinking not allowed: {disk.size} to {size} bytes")
         record = self.session.vdi_record(self.ref)
-        if tap.hosts(record):
-            raise VDIInUse(self.uuid)
+        self._refuse_users(self.ref, record)
         size = size if disk.raw else valid_size(size)
         if size > disk.size:
             self.sr.tracking.resized(self.uuid, self.ref, size)
@@ -379,8 +437,7 @@ class CowVDI(VDI):
         record = self.session.vdi_record(self.ref)
         if not record["is_a_snapshot"] or not self.sr.tracking.is_on(self.uuid):
             raise VDIType(f"{self.uuid} is no snapshot of a tracked disk")
-        if tap.hosts(record):
-            raise VDIInUse(self.uuid)
+        self._refuse_users(self.ref, record)
         if self.sr.exists(self.uuid):
             disk = self.sr.disk(self.uuid)
             self.sr.destroy(disk)

@@ -102,7 +102,7 @@ class FileSR(CowSR):
 
     def after_attach(self) -> None:
         """What every attach of a directory ends with."""
-        tap.forget_host(self.session, self.uuid, self.ref, self.request.host_ref)
+        tap.forget_host(self.session, self.uuid, self.ref)
         if self.request.is_master:
             self.mend()
             self.scan()
@@ -224,6 +224,10 @@ class FileSR(CowSR):
     def medium(self) -> FileMedium:
         """See CowSR."""
         return FileMedium(self.store)
+
+    def is_pending(self, uuid: str) -> bool:
+        """See CowSR."""
+        return self.store.is_pending(uuid)
 
     def recover(self) -> list[str]:
         """See CowSR."""

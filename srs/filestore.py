@@ -209,6 +209,11 @@ class FileStore:
                 vhd.set_hidden(self._vhd(base), True)
         self._journal.remove(_SPLIT, leaf)
 
+    def is_pending(self, uuid: str) -> bool:
+        """Whether a split or a resize of the image was begun."""
+        resizing = os.path.exists(self.path(_RESIZE + uuid))
+        return resizing or any(entry.id == uuid for entry in self._journal.entries())
+
     def recover(self) -> list[str]:
         """End what a crash interrupted; returns the disks that it was about."""
         touched = []

@@ -11,10 +11,11 @@
 activated for writing, and gives it back afterwards.
 """
 
+from contextlib import suppress
 from functools import cached_property
 from typing import ClassVar
 
-from srs import groups, lvhd_replace, lvhd_split
+from srs import groups, lvhd_replace, lvhd_split, slave
 from srs import lvhd_layout as layout
 from srs.cbtlogs import VolumeLogs
 from srs.cow import CowSR
@@ -22,12 +23,14 @@ from srs.datapath import tap
 from srs.errors import InvalidArg, SRInUse, SRNotEmpty, SRUnavailable
 from srs.file import VHD_CAPABILITIES
 from srs.gc.volumes import VolumeMedium
+from srs.lvhd_slave import SlaveVolumes
 from srs.lvhd_store import VolumeStore
 from srs.lvm import LVMError
 from srs.mgt import VOLUME_SIZE, DiskRecord, MetadataVolume, SRRecord
 from srs.protocol import Request
 from srs.records import Description, Space
 from srs.refcount import RefCounts
+from srs.session import Failure
 from srs.snapshot import Branch, Plan
 from srs.sr import DriverInfo
 from srs.vdi import Disk
@@ -53,12 +56,18 @@ class LVHDSR(CowSR):
 
     def __init__(self, request: Request) -> None:
         super().__init__(request)
-        self.group = VolumeGroup(layout.GROUP_PREFIX + self.uuid)
-        self.store = VolumeStore(self.group, RefCounts(f"lvm-{self.uuid}"))
+        #: What this host may have of the SR where it is not its master.
+        self.borrowed = None if request.is_master else SlaveVolumes(self.uuid)
+        if self.borrowed is None:
+            self.group = VolumeGroup(layout.GROUP_PREFIX + self.uuid)
+            self.store = VolumeStore(self.group, RefCounts(f"lvm-{self.uuid}"))
+        else:
+            self.group, self.store = self.borrowed.group, self.borrowed.store
 
     def cleanup(self) -> None:
         """Deactivate what only this call needed."""
-        self.group.release()
+        if self.borrowed is None:
+            self.group.release()
         super().cleanup()
 
     @cached_property
@@ -118,7 +127,7 @@ class LVHDSR(CowSR):
         if self.request.is_master:
             self.mend()
         self.metadata  # noqa: B018  # activates the volume, for as long as the SR is attached
-        tap.forget_host(self.session, self.uuid, self.ref, self.request.host_ref)
+        tap.forget_host(self.session, self.uuid, self.ref)
         if self.request.is_master:
             self._prune_metadata()
             self.scan()
@@ -138,6 +147,9 @@ class LVHDSR(CowSR):
 
     def _deactivate_all(self) -> None:
         if not self.group.exists:
+            return
+        if self.borrowed is not None:
+            self.borrowed.close_all()
             return
         # LVM itself would try for twenty seconds, and deactivate the others meanwhile.
         busy = [name for name, volume in self.group.volumes.items() if volume.open]
@@ -296,6 +308,8 @@ class LVHDSR(CowSR):
 
     def open_disk(self, disk: Disk, *, writable: bool) -> str:
         """See CowSR."""
+        if self.borrowed is not None:
+            return self.borrowed.open(disk.uuid)
         if writable and not disk.raw:
             self.store.inflate(disk.uuid, layout.full_size(disk.size))
         self.store.activate_chain(disk, keep=True)
@@ -304,12 +318,18 @@ class LVHDSR(CowSR):
 
     def close_disk(self, disk: Disk) -> None:
         """See CowSR."""
+        if self.borrowed is not None:
+            self.borrowed.close(disk.uuid)
+            return
         chain = self.store.chain(disk)
         self.store.recount(detached=disk.uuid)
-        if not disk.raw and (not self.thick or self._is_snapshot(disk)):
+        if self._is_small_at_rest(disk):
             self.store.deflate(disk.uuid)
         idle = [uuid for uuid in chain if not self.store.counts.get(uuid).used]
         self.group.deactivate(*(self.store.volume_of(uuid).name for uuid in idle))
+
+    def _is_small_at_rest(self, disk: Disk) -> bool:
+        return not disk.raw and (not self.thick or self._is_snapshot(disk))
 
     def _is_snapshot(self, disk: Disk) -> bool:
         record = self.metadata.disks().get(disk.uuid)
@@ -319,6 +339,32 @@ class LVHDSR(CowSR):
         """See CowSR."""
         return VolumeMedium(self.store, lambda disk: self.thick and not self._is_snapshot(disk))
 
+    def is_pending(self, uuid: str) -> bool:
+        """See CowSR."""
+        return self.borrowed is not None and self.borrowed.is_pending(uuid)
+
+    def reread(self) -> None:
+        """See CowSR."""
+        self.group.reread()
+
+    def lacks_room(self, uuid: str) -> bool:
+        """See CowSR."""
+        disk = self.disk(uuid)
+        return not disk.raw and disk.utilisation < layout.full_size(disk.size)
+
+    def have_room_made(self, uuid: str) -> None:
+        """See CowSR: only the master resizes volumes."""
+        slave.ask_master(self.session, "lvhd-thin", "attach", self._names(uuid))
+
+    def have_room_given_back(self, disk: Disk) -> None:
+        """See CowSR. Where the master cannot, the volume stays large: that costs only room."""
+        if self.borrowed is not None and self._is_small_at_rest(disk):
+            with suppress(Failure):
+                slave.ask_master(self.session, "lvhd-thin", "detach", self._names(disk.uuid))
+
+    def _names(self, uuid: str) -> dict[str, str]:
+        return {"srUuid": self.uuid, "vdiUuid": uuid}
+
     def recover(self) -> list[str]:
         """See CowSR."""
         touched = [
@@ -327,5 +373,6 @@ class LVHDSR(CowSR):
             *lvhd_split.recover(self.store),
             *lvhd_replace.recover(self.store),
         ]
+        self.store.reactivate()
         self.store.deactivate_unused()
         return touched

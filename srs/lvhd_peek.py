@@ -5,7 +5,8 @@
 
 Activating a volume takes 30 ms, reading two sectors from the device below it almost nothing:
 so a scan of many disks, or finding out what a disk stands on, activates none. The device is
-read past the page cache, because what a volume wrote through its own node is not in it.
+read past the page cache: what a volume wrote through its own node is not in that of the device,
+and what another host wrote is in none.
 """
 
 import mmap
@@ -47,9 +48,9 @@ def peek(group: VolumeGroup, volume: LogicalVolume) -> Headers:
     name = f"{group.name}/{volume.name}"
     try:
         if volume.active or volume.start is None:
-            data = _read(group.path(volume.name), 0, os.O_RDONLY)
+            data = _read(group.path(volume.name), 0)
         else:
-            data = _read(*volume.start, os.O_RDONLY | os.O_DIRECT)
+            data = _read(*volume.start)
         footer = Footer.unpack(data[:SECTOR], name)
         header = Header.unpack(data[SECTOR : 3 * SECTOR], name)
     except (OSError, VHDError) as error:
@@ -58,8 +59,8 @@ def peek(group: VolumeGroup, volume: LogicalVolume) -> Headers:
     return Headers(footer.size, footer.hidden != 0, parent)
 
 
-def _read(path: str, offset: int, flags: int) -> bytes:
-    fd = os.open(path, flags | os.O_CLOEXEC)
+def _read(path: str, offset: int) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
     try:
         # Anonymous memory begins on a page: reading past the page cache asks for that.
         with mmap.mmap(-1, _LENGTH) as buffer:

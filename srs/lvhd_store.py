@@ -96,7 +96,23 @@ class VolumeStore:
     def recount(self, *, attached: str = "", detached: str = "") -> None:
         """Count afresh who reads what: `attached` is one disk more, `detached` one less."""
         leaves = {*self.counts.attached(), attached} - {detached, ""}
-        self.counts.recount([self.chain(self.disk(leaf)) for leaf in leaves if self.exists(leaf)])
+        self.counts.recount([self._readable_chain(leaf) for leaf in leaves])
+
+    def _readable_chain(self, leaf: str) -> list[str]:
+        """The chain, as far as it can be told: another host may be changing the disk."""
+        try:
+            return self.chain(self.disk(leaf))
+        except VDIUnavailable:
+            return [leaf]
+
+    def reactivate(self) -> None:
+        """Activate what attached disks need.
+
+        While another host was the master it may have had this one let go of a disk, and died.
+        """
+        for uuid in self.counts.attached():
+            if self.exists(uuid) and not self.volume_of(uuid).active:
+                self.activate_chain(self.disk(uuid), keep=True)
 
     def deactivate_unused(self) -> None:
         """Deactivate what a call that died left active: volumes that no attached disk needs."""

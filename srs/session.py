@@ -118,11 +118,15 @@ class Session:
     Args:
         ref: session reference out of the request.
         subtask_of: task that the calls belong to; sent as header `Subtask-of`.
+        host: reference of the host that this process runs on.
         path: the toolstack's socket.
     """
 
-    def __init__(self, ref: str, subtask_of: str = "", path: str = paths.XAPI_SOCKET) -> None:
+    def __init__(
+        self, ref: str, subtask_of: str = "", host: str = "", path: str = paths.XAPI_SOCKET
+    ) -> None:
         self.ref = ref
+        self.host = host
         self._headers = "Content-Type: text/xml\r\n"
         if subtask_of:
             self._headers += f"Subtask-of: {subtask_of}\r\n"

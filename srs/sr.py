@@ -64,7 +64,7 @@ class SR:
         self.uuid = request.sr_uuid
         self.ref = request.sr_ref
         self.config = request.device_config
-        self.session = Session(request.session_ref, request.subtask_of)
+        self.session = Session(request.session_ref, request.subtask_of, request.host_ref)
         self.lock = Lock(request.sr_uuid, "sr")
 
     def require_master(self) -> None:

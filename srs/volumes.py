@@ -21,7 +21,7 @@ EXTENT: Final = 4 << 20
 
 _FIELDS: Final = (
     "pv_name", "pe_start", "vg_free", "vg_size", "lv_name", "lv_size", "lv_attr", "lv_tags",
-    "seg_start", "pvseg_start",
+    "seg_start", "pvseg_start", "vg_uuid", "lv_uuid",
 )  # fmt: skip
 
 
@@ -36,6 +36,7 @@ class LogicalVolume:
         readonly: LVM's permission.
         start: where its first extent lies: the physical volume's device and the offset in
             bytes; None as long as the group has not been read since it was made.
+        id: LVM's identity of it, as device-mapper has it; empty as long as `start` is None.
     """
 
     name: str
@@ -45,6 +46,7 @@ class LogicalVolume:
     readonly: bool = False
     tags: frozenset[str] = frozenset()
     start: tuple[str, int] | None = None
+    id: str = ""
 
 
 class VolumeGroup:
@@ -277,4 +279,5 @@ def _volume(row: dict[str, str], start: tuple[str, int]) -> LogicalVolume:
         readonly=attributes[1] == "r",
         tags=frozenset(filter(None, row["lv_tags"].split(","))),
         start=start,
+        id="LVM-" + (row["vg_uuid"] + row["lv_uuid"]).replace("-", ""),
     )

@@ -4,9 +4,12 @@
     └── VDIInUse (24, srs.errors)      attached elsewhere, or already for writing
 
 `sm_config:host_<host reference>` = `RW` or `RO` says that a host has the disk active;
-`paused` = `true` that somebody is changing what lies below it. Both are written before what
-they announce is done. Every caller holds the SR's lock; so a `paused` that is found under it
-is left over from a call that died, unless another host wrote it.
+`activating` that one is about to; `paused` = `true` that the SR's master is changing what lies
+below the disk. Each is written before what it announces is done, and read again after one's
+own is written: of two that exclude each other, at least one sees the other.
+
+The master's callers hold the SR's lock; so a `paused` that they find is left over from a call
+that died. Other hosts wait for its end (srs.slave).
 """
 
 import os
@@ -17,11 +20,14 @@ from typing import Final
 from srs import paths
 from srs.datapath.server import Server
 from srs.errors import FistPoint, VDIInUse
-from srs.session import Record, Session, ignoring
+from srs.session import Failure, Record, Session, ignoring
 
 _HOST: Final = "host_"
 PAUSED: Final = "paused"
+ACTIVATING: Final = "activating"
 _DUPLICATE: Final = ("MAP_DUPLICATE_KEY",)
+#: The toolstack knows no such host any more: whatever it had open ended with it.
+_NO_HOST: Final = ("HANDLE_INVALID",)
 
 
 def hosts(record: Record) -> dict[str, str]:
@@ -30,54 +36,138 @@ def hosts(record: Record) -> dict[str, str]:
     return {key.removeprefix(_HOST): mode for key, mode in config.items() if key.startswith(_HOST)}
 
 
-def claim(session: Session, sr_uuid: str, ref: str, host_ref: str, *, writable: bool) -> None:
-    """Record that this host has the disk active.
+def users(session: Session, sr_uuid: str, ref: str, record: Record) -> dict[str, str]:
+    """Like `hosts`, less the claims that their hosts know nothing of: those are dropped.
+
+    A host that cannot be asked counts as a user, and so does one that is about to be.
+    """
+    found = hosts(record)
+    if ACTIVATING in record["sm_config"]:
+        return found
+    for host in list(found):
+        if not _has_open(session, host, sr_uuid, record["uuid"]):
+            _drop_claim(session, ref, host)
+            del found[host]
+    return found
+
+
+def _has_open(session: Session, host: str, sr_uuid: str, vdi_uuid: str) -> bool:
+    if host == session.host:
+        return is_active(sr_uuid, vdi_uuid)
+    arguments = {"srUuid": sr_uuid, "vdiUuid": vdi_uuid}
+    try:
+        said = session.call("host.call_plugin", host, "on-slave", "is_open", arguments)
+    except Failure as failure:
+        return failure.error not in _NO_HOST
+    return bool(said != "False")
+
+
+def claim(
+    session: Session, sr_uuid: str, ref: str, *, writable: bool, master: bool, shared: bool
+) -> None:
+    """Record that this host has the disk active; on a shared SR `claimed` ends it.
 
     Raises:
-        VDIInUse: another host has it, and one of both wants to write.
+        VDIInUse: another host has it, or is about to, and one of both wants to write.
     """
     mode = "RW" if writable else "RO"
-    record = session.vdi_record(ref)
-    resume(session, sr_uuid, {ref: record})
-    others = {host: how for host, how in hosts(record).items() if host != host_ref}
-    if others and (writable or "RW" in others.values()):
-        raise VDIInUse(f"{record['uuid']} is attached to {', '.join(others)}")
-    if hosts(record).get(host_ref) != mode:
-        session.set_sm_config_key(ref, _HOST + host_ref, mode)
+    # Of two hosts that want the disk at the same time, one adds the key.
+    if shared and not _mark_activating(session, ref):
+        raise VDIInUse(f"another host is activating {ref}")
+    try:
+        record = session.vdi_record(ref)
+        if master:
+            resume(session, sr_uuid, {ref: record})
+        _refuse_others(session, sr_uuid, ref, record, writable=writable)
+    except BaseException:
+        claimed(session, ref, shared=shared)
+        raise
+    if hosts(record).get(session.host) != mode:
+        session.set_sm_config_key(ref, _HOST + session.host, mode)
 
 
-def unclaim(session: Session, ref: str, host_ref: str) -> None:
+def _mark_activating(session: Session, ref: str) -> bool:
+    mark = (ref, ACTIVATING, session.host)
+    if ignoring(_DUPLICATE, lambda: session.call("VDI.add_to_sm_config", *mark)):
+        return True
+    # One that this host left when it died.
+    return bool(session.vdi_record(ref)["sm_config"].get(ACTIVATING) == session.host)
+
+
+def _refuse_others(
+    session: Session, sr_uuid: str, ref: str, record: Record, *, writable: bool
+) -> None:
+    def others(found: Mapping[str, str]) -> list[str]:
+        modes = {host: mode for host, mode in found.items() if host != session.host}
+        return list(modes) if writable or "RW" in modes.values() else []
+
+    if others(hosts(record)):
+        settled = {**record, "sm_config": dict(record["sm_config"])}
+        settled["sm_config"].pop(ACTIVATING, None)  # that is us
+        if in_the_way := others(users(session, sr_uuid, ref, settled)):
+            raise VDIInUse(f"{record['uuid']} is attached to {', '.join(in_the_way)}")
+
+
+def claimed(session: Session, ref: str, *, shared: bool) -> None:
+    """The disk is active now, or will not be: others may ask this host about it."""
+    if shared:
+        session.call("VDI.remove_from_sm_config", ref, ACTIVATING)
+
+
+def unclaim(session: Session, ref: str) -> None:
     """Record that this host no longer has the disk active."""
-    session.call("VDI.remove_from_sm_config", ref, _HOST + host_ref)
+    _drop_claim(session, ref, session.host)
+
+
+def _drop_claim(session: Session, ref: str, host: str) -> None:
+    session.call("VDI.remove_from_sm_config", ref, _HOST + host)
 
 
 @contextmanager
 def paused(session: Session, sr_uuid: str, vdi_uuid: str, ref: str) -> Iterator[Record]:
-    """Keep a disk still while what lies below it is changed; gives its record.
+    """Keep a disk still, on every host, while what lies below it is changed; gives its record.
 
     A process that serves the disk closes the image and opens it again afterwards, by its path.
     """
     ignoring(_DUPLICATE, lambda: session.call("VDI.add_to_sm_config", ref, PAUSED, "true"))
-    server = Server(sr_uuid, vdi_uuid)
+    # Until the record is read, each host may be serving the disk.
+    record: Record = {"uuid": vdi_uuid, "sm_config": {_HOST + session.host: ""}}
     try:
         # Read after the flag is set: whoever claims the disk from now on sees it and waits.
         record = session.vdi_record(ref)
-        if hosts(record):
-            server.pause()
+        for host in hosts(record):
+            _tell(session, host, sr_uuid, vdi_uuid, "pause")
         yield record
     except FistPoint:
         raise  # the call has "died": recovery ends the pause
     except BaseException:
-        _resume(session, server, ref)
+        _resume(session, sr_uuid, ref, record)
         raise
-    _resume(session, server, ref)
+    _resume(session, sr_uuid, ref, record)
 
 
-def _resume(session: Session, server: Server, ref: str) -> None:
-    try:
-        server.unpause()
-    finally:
-        session.call("VDI.remove_from_sm_config", ref, PAUSED)
+def _tell(session: Session, host: str, sr_uuid: str, vdi_uuid: str, word: str) -> None:
+    """Have a host pause or unpause its data path of a disk."""
+    if host != session.host:
+        arguments = {"sr_uuid": sr_uuid, "vdi_uuid": vdi_uuid}
+        session.call("host.call_plugin", host, "tapdisk-pause", word, arguments)
+    elif word == "pause":
+        Server(sr_uuid, vdi_uuid).pause()
+    else:
+        Server(sr_uuid, vdi_uuid).unpause()
+
+
+def _resume(session: Session, sr_uuid: str, ref: str, record: Record) -> None:
+    """Unpause on every host. Where one cannot, the flag stays: the next call tries again."""
+    trouble: Exception | None = None
+    for host in hosts(record):
+        try:
+            _tell(session, host, sr_uuid, record["uuid"], "unpause")
+        except Exception as error:
+            trouble = error
+    if trouble is not None:
+        raise trouble
+    session.call("VDI.remove_from_sm_config", ref, PAUSED)
 
 
 def link_path(sr_uuid: str, vdi_uuid: str) -> str:
@@ -105,14 +195,16 @@ def resume(session: Session, sr_uuid: str, records: Mapping[str, Record]) -> Non
     """End pauses of calls that died, among these disks (reference -> record)."""
     for ref, record in records.items():
         if PAUSED in record["sm_config"]:
-            _resume(session, Server(sr_uuid, record["uuid"]), ref)
+            _resume(session, sr_uuid, ref, record)
 
 
-def forget_host(session: Session, sr_uuid: str, sr_ref: str, host_ref: str) -> None:
+def forget_host(session: Session, sr_uuid: str, sr_ref: str) -> None:
     """Drop claims of this host that a crash left: nothing is behind them any more."""
     for ref, record in session.vdi_records_of(sr_ref).items():
-        if host_ref in hosts(record) and not is_active(sr_uuid, record["uuid"]):
-            unclaim(session, ref, host_ref)
+        if record["sm_config"].get(ACTIVATING) == session.host:
+            claimed(session, ref, shared=True)
+        if session.host in hosts(record) and not is_active(sr_uuid, record["uuid"]):
+            unclaim(session, ref)
 
 
 def is_active(sr_uuid: str, vdi_uuid: str) -> bool:

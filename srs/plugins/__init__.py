@@ -46,11 +46,14 @@ def load() -> None:
     global _own_loaded
     if not _own_loaded:
         _own_loaded = True
-        from srs.plugins import gc, on_slave, tapdisk_pause
+        from srs.plugins import gc, lvhd_thin, nfs_on_slave, on_slave, sr_master, tapdisk_pause
 
         for name, plugin in (
             ("gc", gc.plugin),
+            ("lvhd-thin", lvhd_thin.plugin),
+            ("nfs-on-slave", nfs_on_slave.plugin),
             ("on-slave", on_slave.plugin),
+            ("sr-master", sr_master.plugin),
             ("tapdisk-pause", tapdisk_pause.plugin),
         ):
             _plugins.setdefault(name, plugin)

@@ -1,27 +1,23 @@
 """Plugin `tapdisk-pause`: have a host's data path of a disk let go of the disk's images.
 
 pause {sr_uuid, vdi_uuid}      the images are closed, requests wait
-unpause {sr_uuid, vdi_uuid}    they are opened again, by their paths
+unpause {sr_uuid, vdi_uuid}    they are opened again, by their paths, as they are now
 refresh {sr_uuid, vdi_uuid}    one after the other
 
 Each answers "True", also where the disk is not active.
 """
 
-from srs.datapath.server import Server
+from srs import slave
 from srs.plugins import by_function
 
 
-def _server(arguments: dict[str, str]) -> Server:
-    return Server(arguments["sr_uuid"], arguments["vdi_uuid"])
-
-
 def _pause(arguments: dict[str, str]) -> str:
-    _server(arguments).pause()
+    slave.pause(arguments["sr_uuid"], arguments["vdi_uuid"])
     return "True"
 
 
 def _unpause(arguments: dict[str, str]) -> str:
-    _server(arguments).unpause()
+    slave.unpause(arguments["sr_uuid"], arguments["vdi_uuid"])
     return "True"
 
 

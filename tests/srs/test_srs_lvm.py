@@ -25,6 +25,8 @@ ROW = {
     "lv_tags": "one,two",
     "seg_start": "0",
     "pvseg_start": "3",
+    "vg_uuid": "NPfkOr-jVBB-xepb-bzpK-P3mB-zJXA-AGdTTa",
+    "lv_uuid": "Klw9kA-AaAd-HmCp-8zuz-4eMs-ZsG5-nFcBgM",
 }
 
 
@@ -67,6 +69,7 @@ def test_a_group_out_of_its_report(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (volume.active, volume.open, volume.readonly) == (True, True, True)
     assert volume.tags == {"one", "two"}
     assert volume.start == ("/dev/loop0", 11534336 + 3 * EXTENT)
+    assert volume.id == "LVM-NPfkOrjVBBxepbbzpKP3mBzJXAAGdTTaKlw9kAAaAdHmCp8zuz4eMsZsG5nFcBgM"
     assert (group.free, group.size) == (4248829952, 4282384384)
     assert len(told.commands) == 1
 

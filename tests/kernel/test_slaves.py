@@ -1,0 +1,210 @@
+"""Hosts that are not the SR's master: two kernels, one disk, real LVM metadata on it."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import XenAPI
+
+from testbed.devices.disk import GiB, MiB
+from testbed.pool import Pool, PoolHost
+from testbed.sessions import close_session
+
+_SIZE = 16 * MiB
+
+
+class Shared:
+    """An LVHD SR on a disk that two hosts have."""
+
+    def __init__(self, pool: Pool, session: Any, allocation: str) -> None:
+        self.pool = pool
+        self.api = session.xenapi
+        self.master, self.slave = pool.master, pool.slaves[0]
+        device = pool.add_disk(2 * GiB).device
+        config = {"device": device, "allocation": allocation}
+        self.sr = self.api.SR.create(
+            self.master.ref, config, "0", "shared", "", "lvhd", "user", True, {}
+        )
+        self.uuid = self.api.SR.get_uuid(self.sr)
+        self.group = f"VG_XenStorage-{self.uuid}"
+
+    def create(self) -> str:
+        record = {
+            "name_label": "disk", "name_description": "", "SR": self.sr, "type": "user",
+            "virtual_size": str(_SIZE), "sharable": False, "read_only": False,
+            "other_config": {},
+        }  # fmt: skip
+        return str(self.api.VDI.create(record))
+
+    @contextmanager
+    def plugged(self, host: PoolHost, vdi: str, mode: str = "RW") -> Iterator[str]:
+        dom0 = self.api.host.get_control_domain(host.ref)
+        record = {
+            "VM": dom0, "VDI": vdi, "userdevice": "autodetect", "bootable": False, "mode": mode,
+            "type": "Disk", "empty": False, "other_config": {}, "unpluggable": True,
+            "qos_algorithm_type": "", "qos_algorithm_params": {},
+        }  # fmt: skip
+        vbd = self.api.VBD.create(record)
+        try:
+            self.api.VBD.plug(vbd)
+            try:
+                yield "/dev/" + self.api.VBD.get_device(vbd)
+            finally:
+                self.api.VBD.unplug(vbd)
+        finally:
+            self.api.VBD.destroy(vbd)
+
+    def write(self, host: PoolHost, vdi: str, text: bytes, at: int = 0) -> None:
+        with self.plugged(host, vdi) as device:
+            host.write(device, (at, text))
+
+    def read(self, host: PoolHost, vdi: str, length: int, at: int = 0) -> bytes:
+        with self.plugged(host, vdi, "RO") as device:
+            return host.read(device, at, length)
+
+    def lvs(self, host: PoolHost, fields: str) -> dict[str, str]:
+        """Volume -> what LVM on a host says."""
+        command = f"lvs --noheadings --nosuffix --units b -o lv_name,{fields} {self.group}"
+        lines = host.kernel.run(["sh", "-c", command]).stdout.splitlines()
+        return {name: " ".join(rest) for name, *rest in map(str.split, lines)}
+
+    def generation(self) -> str:
+        """How often LVM's metadata has been written."""
+        command = ["vgs", "--noheadings", "-o", "vg_seqno", self.group]
+        return self.master.kernel.run(command).stdout.strip()
+
+    def nodes(self, host: PoolHost) -> set[str]:
+        """Volumes that a host has device-mapper nodes of; the metadata volume is always there."""
+        names = host.census()["mapped"]
+        prefix = self.group.replace("-", "--") + "-"
+        found = {name.removeprefix(prefix).replace("--", "-") for name in names if prefix in name}
+        return found - {"MGT"}
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[Pool]:
+    with Pool(hosts=2) as made:
+        yield made
+
+
+@pytest.fixture(scope="module", params=["thick", "thin"])
+def shared(pool: Pool, request: pytest.FixtureRequest) -> Iterator[Shared]:
+    session = pool.session()
+    yield Shared(pool, session, request.param)
+    close_session(session)
+
+
+def test_what_one_host_writes_the_other_reads(shared: Shared) -> None:
+    vdi = shared.create()
+    for number in range(2):
+        for writer, reader in ((shared.slave, shared.master), (shared.master, shared.slave)):
+            text = f"{writer.hostname} {number}".encode()
+            shared.write(writer, vdi, text, at=5 * MiB)
+            assert shared.read(reader, vdi, len(text), at=5 * MiB) == text
+    assert shared.nodes(shared.slave) == shared.nodes(shared.master) == set()
+
+
+def test_a_snapshot_of_a_disk_that_a_slave_writes_to(shared: Shared) -> None:
+    vdi = shared.create()
+    with shared.plugged(shared.slave, vdi) as device:
+        shared.slave.write(device, (0, b"before"), (5 * MiB, b"kept"))
+        snapshot = shared.api.VDI.snapshot(vdi)
+        shared.slave.write(device, (0, b"after!"))
+        assert shared.slave.read(device, 0, 6) == b"after!"
+        assert shared.slave.read(device, 5 * MiB, 4) == b"kept"
+        assert shared.read(shared.master, snapshot, 6) == b"before"
+    assert shared.read(shared.master, vdi, 6) == b"after!"
+    assert shared.read(shared.slave, snapshot, 6) == b"before"
+    assert shared.nodes(shared.slave) == set()
+
+
+def test_a_revert_shows_on_every_host(shared: Shared) -> None:
+    vdi = shared.create()
+    snapshots = []
+    for text in (b"one", b"two"):
+        shared.write(shared.slave, vdi, text)
+        snapshots.append((shared.api.VDI.snapshot(vdi), text))
+    shared.write(shared.slave, vdi, b"bad")
+    for snapshot, text in (*snapshots, snapshots[0]):
+        shared.api.VDI.revert(snapshot)
+        assert shared.read(shared.slave, vdi, 3) == text
+        assert shared.read(shared.master, vdi, 3) == text
+        shared.write(shared.slave, vdi, b"bad")
+
+
+def test_what_a_slave_left_active_is_not_what_it_reads_next(shared: Shared) -> None:
+    """As after a driver's crash: nodes with the name of another volume, or another size."""
+    vdi = shared.create()
+    shared.write(shared.slave, vdi, b"good")
+    snapshot = shared.api.VDI.snapshot(vdi)
+    shared.write(shared.master, vdi, b"evil")
+    volumes = [f"{shared.group}/{name}" for name in shared.lvs(shared.slave, "lv_attr")]
+    assert shared.slave.kernel.run(["lvchange", "-ay", *volumes]).returncode == 0
+    shared.api.VDI.revert(snapshot)
+    shared.api.VDI.resize(vdi, str(2 * _SIZE))
+    with shared.plugged(shared.slave, vdi) as device:
+        assert shared.slave.read(device, 0, 4) == b"good"
+        assert shared.slave.digest(device)[0] == 2 * _SIZE
+        shared.slave.write(device, (2 * _SIZE - 4, b"last"))
+    assert shared.read(shared.master, vdi, 4, at=2 * _SIZE - 4) == b"last"
+    assert shared.nodes(shared.slave) == set()
+
+
+def test_a_slave_leaves_the_metadata_alone(shared: Shared) -> None:
+    vdi = shared.create()
+    shared.write(shared.master, vdi, b"text")
+    before = shared.generation()
+    assert shared.read(shared.slave, vdi, 4) == b"text"
+    assert shared.generation() == before
+
+
+def test_a_slave_has_the_master_make_room(shared: Shared) -> None:
+    vdi = shared.create()
+    name = f"VHD-{shared.api.VDI.get_uuid(vdi)}"
+    at_rest = int(shared.lvs(shared.master, "lv_size")[name])
+    with shared.plugged(shared.slave, vdi) as device:
+        assert int(shared.lvs(shared.master, "lv_size")[name]) > _SIZE
+        shared.slave.write(device, (0, b"x" * _SIZE))
+    grown = int(shared.lvs(shared.master, "lv_size")[name])
+    assert grown >= at_rest
+    assert shared.read(shared.master, vdi, 8, at=_SIZE - 8) == b"x" * 8
+
+
+def test_two_hosts_do_not_write_one_disk(shared: Shared) -> None:
+    vdi = shared.create()
+    with shared.plugged(shared.slave, vdi) as device:
+        shared.slave.write(device, (0, b"mine"))
+        before = shared.api.VDI.get_record(vdi)
+        with pytest.raises(XenAPI.Failure), shared.plugged(shared.master, vdi):
+            pass
+        assert shared.api.VDI.get_sm_config(vdi) == before["sm_config"]
+        assert shared.slave.read(device, 0, 4) == b"mine"
+
+
+def test_a_claim_that_its_host_knows_nothing_of(shared: Shared) -> None:
+    vdi = shared.create()
+    shared.write(shared.slave, vdi, b"text")
+    shared.api.VDI.add_to_sm_config(vdi, f"host_{shared.slave.ref}", "RW")
+    assert shared.read(shared.master, vdi, 4) == b"text"
+    assert shared.api.VDI.get_sm_config(vdi).keys() == {"vdi_type"}
+
+
+def test_an_interrupted_revert_keeps_slaves_away(shared: Shared) -> None:
+    vdi = shared.create()
+    shared.write(shared.master, vdi, b"good")
+    snapshot = shared.api.VDI.snapshot(vdi)
+    shared.write(shared.master, vdi, b"evil")
+    with (
+        shared.master.fist("LVM_revert_create_dest"),
+        pytest.raises(XenAPI.Failure, match="203"),
+    ):
+        shared.api.VDI.revert(snapshot)
+    pending = re.escape("Critical journals are pending. A scan is required.")
+    with pytest.raises(XenAPI.Failure, match=pending), shared.plugged(shared.slave, vdi):
+        pass
+    shared.api.SR.scan(shared.sr)
+    assert shared.read(shared.slave, vdi, 4) == b"evil"
+    shared.api.VDI.revert(snapshot)
+    assert shared.read(shared.slave, vdi, 4) == b"good"
