@@ -1,0 +1,125 @@
+"""A server that restarts while it is used, and one that is gone."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+
+import pytest
+import XenAPI
+
+from scenarios.invariants import check
+from scenarios.nfs.filer import Filer, refused
+from scenarios.oracle import BLOCK, Model, one_sector
+from scenarios.storage import VDI, Repository
+from testbed.sessions import close_session
+
+VERSIONS = pytest.mark.parametrize("nfsversion", ["3", "4.2"])
+#: Tenths of a second, and times: a server that is gone is given up in a few seconds.
+_IMPATIENT = {"nfs-timeout": "5", "nfs-retrans": "1"}
+
+
+def in_background(sr: Repository, work: Callable[[Repository], object]) -> Future[object]:
+    """Do something with a session of its own."""
+    done: Future[object] = Future()
+
+    def run() -> None:
+        session = sr.host.session()
+        try:
+            done.set_result(work(sr.with_session(session)))
+        except XenAPI.Failure as failure:
+            done.set_exception(failure)
+        finally:
+            close_session(session)
+
+    threading.Thread(target=run).start()
+    return done
+
+
+def reverted_and_lost(sr: Repository) -> tuple[VDI, VDI, Model, Model]:
+    """A disk, a snapshot of it, and what the disk holds after a revert and before it."""
+    wanted, lost = Model(2 * BLOCK), Model(2 * BLOCK)
+    disk = sr.create(2 * BLOCK)
+    disk.write(one_sector("wanted", 0))
+    wanted.write(one_sector("wanted", 0))
+    snapshot = disk.snapshot()
+    disk.write(one_sector("lost", 0))
+    lost.write(one_sector("lost", 0))
+    return disk, snapshot, wanted, lost
+
+
+@VERSIONS
+def test_server_restarts_in_the_middle_of_a_revert(filer: Filer, nfsversion: str) -> None:
+    """The revert goes on when the server is back, and so does a second one."""
+    with filer.repository(nfsversion=nfsversion) as sr:
+        disk, snapshot, wanted, _ = reverted_and_lost(sr)
+        with filer.host.fist("FileSR_revert_create_dest", action="sleep 0.2") as fist:
+            revert = in_background(sr, lambda sr: sr.api.VDI.revert(snapshot.ref))
+            assert fist.wait(60)
+            filer.host.nfs.restart()
+            revert.result(60)
+        disk.must_hold(wanted)
+        disk.write(one_sector("lost again", 0))
+        snapshot.revert_live_disk()
+        disk.must_hold(wanted)
+        check(sr)
+
+
+@VERSIONS
+def test_server_goes_in_the_middle_of_a_revert(filer: Filer, nfsversion: str) -> None:
+    """It fails, the disk holds what it held, and the next revert works."""
+    with filer.repository(nfsversion=nfsversion) as sr:
+        filer.api.SR.set_other_config(sr.ref, _IMPATIENT)
+        filer.replug(sr)
+        disk, snapshot, wanted, lost = reverted_and_lost(sr)
+        with filer.host.fist("FileSR_revert_create_dest", action="sleep 0.2") as fist:
+            revert = in_background(sr, lambda sr: sr.api.VDI.revert(snapshot.ref))
+            assert fist.wait(60)
+            filer.host.nfs.stop()
+            failure = revert.exception(120)
+        filer.host.nfs.start()
+        assert failure is not None
+        disk.must_hold(lost)
+        snapshot.revert_live_disk()
+        disk.must_hold(wanted)
+        check(sr)
+
+
+@VERSIONS
+def test_server_restarts_under_an_attached_disk(filer: Filer, nfsversion: str) -> None:
+    """Open files stay open: what was written before and after is there."""
+    model = Model(2 * BLOCK)
+    with filer.repository(nfsversion=nfsversion) as sr:
+        disk = sr.create(2 * BLOCK)
+        with disk.plugged() as device:
+            for name, at in (("before", 0), ("after", BLOCK)):
+                spans = one_sector(name, at)
+                model.write(spans)
+                filer.host.write(device, *((span.offset, span.data) for span in spans))
+                filer.host.nfs.restart()
+        disk.must_hold(model)
+        check(sr)
+
+
+@VERSIONS
+def test_server_is_gone(filer: Filer, nfsversion: str) -> None:
+    """Everything fails in bounded time, an unplug does not; when it is back, all is as it was."""
+    with filer.repository(nfsversion=nfsversion) as sr:
+        filer.api.SR.set_other_config(sr.ref, _IMPATIENT)
+        filer.replug(sr)
+        disk, snapshot, wanted, lost = reverted_and_lost(sr)
+        filer.host.nfs.stop()
+        try:
+            for call, argument in (
+                (filer.api.SR.scan, sr.ref),
+                (filer.api.VDI.revert, snapshot.ref),
+            ):
+                assert refused(call, argument)[0].startswith("SR_BACKEND_FAILURE_")
+            filer.unplug(sr)
+            assert refused(filer.plug, sr)[0] == "SR_BACKEND_FAILURE_108"
+        finally:
+            filer.host.nfs.start()
+        filer.plug(sr)
+        disk.must_hold(lost)
+        snapshot.revert_live_disk()
+        disk.must_hold(wanted)
+        check(sr)
