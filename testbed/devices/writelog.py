@@ -217,7 +217,8 @@ class Recorder:
 
     def mark(self, text: str) -> None:
         """Note a moment: it comes after everything that was flushed before."""
-        self.layer.message(f"mark {text}")
+        # Device-mapper takes a message apart at its blanks.
+        self.layer.message("mark " + text.replace("\\", "\\\\").replace(" ", "\\ "))
 
 
 @contextmanager
