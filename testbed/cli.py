@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         help="auto takes uml where it is installed, else local, else says what to install",
     )
     _add_run(commands.add_parser("run", parents=[kernel], help="run scenarios, print a table"))
+    _add_crash(commands.add_parser("crash", help="cut the power everywhere in an operation"))
     hosts = [kernel, _host_options()]
     up = commands.add_parser("up", parents=hosts, help="serve the XenAPI until Ctrl-C")
     up.add_argument("--port", type=int, default=0, help="where to listen on loopback")
@@ -102,6 +104,35 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     run.add_argument("--keep", action="store_true", help="leave the disks of a failed scenario")
     run.add_argument("--junit", metavar="FILE", help="write a junit file")
     run.set_defaults(work=_run)
+
+
+def _add_crash(crash: argparse.ArgumentParser) -> None:
+    crash.add_argument("--sr", action="append", metavar="KIND", help="SR kind; several are fine")
+    crash.add_argument("--operation", action="append", metavar="NAME", help="several are fine")
+    crash.add_argument("--states", type=int, default=400, help="of each operation, at most about")
+    crash.add_argument("--seed", type=int, default=1, help="what is lost at a cut depends on it")
+    crash.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="hosts side by side")
+    crash.add_argument(
+        "--keep", type=Path, default=Path("crashes"), help="where failures are kept (crashes)"
+    )
+    crash.add_argument("--replay", type=Path, metavar="FILE", help="repeat a failure")
+    crash.set_defaults(work=_crash)
+
+
+def _crash(options: argparse.Namespace) -> int:
+    _scenario_directory()
+    command = import_module("scenarios.crash.command")
+    if options.replay is not None:
+        return PASSED if command.replay(options.replay) else FAILED
+    asked = command.Options(
+        kinds=options.sr or (),
+        cases=options.operation or (),
+        states=options.states,
+        seed=options.seed,
+        jobs=options.jobs,
+        keep=options.keep,
+    )
+    return PASSED if command.explore(asked) else FAILED
 
 
 def _scenario_directory() -> Path:

@@ -8,7 +8,7 @@ marks of operations, and how far a task has come.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -213,6 +213,26 @@ class Database:
             finally:
                 self._undo = None
                 self._tables.settle()
+
+    def copy(self, classes: Iterable[str]) -> dict[Key, Row]:
+        """The stored fields of every object of some classes, as they are now."""
+        with self.lock:
+            return {
+                Key(cls, ref): dict(row)
+                for cls in classes
+                for ref, row in self._tables.of(cls).items()
+            }
+
+    def put_back(self, classes: Iterable[str], rows: Mapping[Key, Row]) -> None:
+        """Make the objects of some classes those of a `copy`, and let nobody work on them."""
+        with self.transaction():
+            for cls in classes:
+                for ref in [*self._tables.of(cls)]:
+                    self.destroy(cls, ref)
+            for (cls, ref), row in rows.items():
+                self.create_as(cls, ref, **row)
+                if "current_operations" in row:
+                    self.put(cls, ref, current_operations={})
 
     def close(self) -> None:
         """Let go of the state file."""

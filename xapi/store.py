@@ -91,7 +91,7 @@ class Store:
         """The generation, and every object with its stored fields."""
         [generation] = self._file.execute("SELECT generation FROM state").fetchone()
         rows = self._file.execute("SELECT class, ref, fields FROM object ORDER BY rowid")
-        return generation, ((Key(cls, ref), _thaw(cls, fields)) for cls, ref, fields in rows)
+        return generation, ((Key(cls, ref), thaw(cls, fields)) for cls, ref, fields in rows)
 
     def commit(
         self,
@@ -120,7 +120,7 @@ class Store:
         execute = self._file.execute
         execute("BEGIN")
         for (cls, ref), row in written:
-            execute(_WRITE, (ref, cls, json.dumps(row, default=datetime.isoformat)))
+            execute(_WRITE, (ref, cls, freeze(row)))
         for _, ref in deleted:
             execute("DELETE FROM object WHERE ref = ?", (ref,))
         execute("UPDATE state SET generation = ?", (generation,))
@@ -130,7 +130,13 @@ class Store:
         self._file.close()
 
 
-def _thaw(cls: str, fields: str) -> dict[str, Value]:
+def freeze(row: Mapping[str, Value]) -> str:
+    """An object's stored fields as text."""
+    return json.dumps(row, default=datetime.isoformat)
+
+
+def thaw(cls: str, fields: str) -> dict[str, Value]:
+    """The stored fields of an object of a class, from text."""
     saved: Mapping[str, Any] = json.loads(fields)
     declared = CLASSES[cls].fields
     return {

@@ -42,6 +42,8 @@ _MAGIC: Final = 0x6A736677736872
 _VERSION: Final = 1
 _SUPER: Final = struct.Struct("<QQQI")
 _ENTRY: Final = struct.Struct("<QQQQ")
+#: The kernel's own mark when it closes a log.
+_END: Final = "dm-log-writes-end"
 #: Of the disk that a log is written to; only what is written takes space.
 _ROOM: Final = 64 * GiB
 
@@ -198,7 +200,7 @@ def windows(entries: Iterable[Entry]) -> list[Window]:
     writes: list[Entry] = []
     marks: list[str] = []
     for entry in entries:
-        if entry.flags & Flag.MARK:
+        if entry.flags & Flag.MARK and entry.text != _END:
             marks.append(entry.text)
         if entry.flags & Flag.FLUSH:
             cut.append(Window(tuple(writes), tuple(marks)))

@@ -142,6 +142,7 @@ SLOW: dict[str, Slow] = {
     "dm_suspend": _value_of(devicemapper.suspend),
     "dm_switch": _value_of(devicemapper.switch),
     "dm_table": _value_of(devicemapper.table),
+    "hash_files": blocks.hash_files,
     "fist_wait": fist.wait,
     "pieces": blocks.pieces,
     "plug": nbd.plug,

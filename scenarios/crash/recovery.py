@@ -1,0 +1,152 @@
+"""An SR on a disk that a power cut has left: attached, mended by its driver, and checked."""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from scenarios.crash.cases import Scene
+from scenarios.crash.recording import STORAGE_CLASSES, Rows
+from scenarios.oracle import Content
+from scenarios.storage import VDI, Repository
+from testbed.devices.disk import Disk
+
+#: A kernel has so many states before another takes its place.
+_STATES_PER_KERNEL: Final = 64
+
+
+class Wrong(AssertionError):
+    """Something does not hold after a recovery."""
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Where the time went: seconds, by what was done."""
+
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    @contextmanager
+    def entry(self, name: str) -> Iterator[None]:
+        """Count the time of the block."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.perf_counter() - begun
+
+
+class Bed:
+    """A host on which SRs recover, one after the other, many in one kernel.
+
+    Args:
+        sr: the one that recovers; unplugged, and its disk is out of the host.
+        ledger: gets the times.
+    """
+
+    def __init__(self, sr: Repository, ledger: Ledger) -> None:
+        self._sr = sr
+        self._ledger = ledger
+        self._host = sr.host
+        self._uses = 0
+        self.renew()
+
+    def renew(self) -> None:
+        """A fresh kernel, without disks."""
+        with self._ledger.entry("boot"):
+            self._host.power_cut()
+            self._host.restart()
+        self._uses = 0
+
+    @contextmanager
+    def attached(self, image: Path, rows: Rows) -> Iterator[Repository]:
+        """Plug the SR in on a disk, which its driver mends; afterwards it is gone again."""
+        self._uses += 1
+        if self._uses > _STATES_PER_KERNEL:
+            self.renew()
+        sr = self._sr
+        medium = sr.provisioned.medium
+        with self._ledger.entry("plug"):
+            device = self._host.kernel.add_disk(image, layered=True)
+            if isinstance(medium, str):
+                self._host.kernel.call("mount", source=device, target=medium, kind="ext4")
+            self._put_rows(rows, device if isinstance(medium, Disk) else "")
+            (pbd,) = sr.api.SR.get_PBDs(sr.ref)
+        with self._ledger.entry("attach"):
+            sr.api.PBD.plug(pbd)
+        yield sr
+        with self._ledger.entry("detach"):
+            sr.api.PBD.unplug(pbd)
+        with self._ledger.entry("unplug"):
+            if isinstance(medium, str):
+                self._host.kernel.call("unmount", target=medium)
+            self._host.kernel.remove_disk(device)
+
+    def _put_rows(self, rows: Rows, device: str) -> None:
+        moved = {}
+        for key, row in rows.items():
+            if key.cls == "PBD" and device:
+                row = {**row, "device_config": {**row["device_config"], "device": device}}
+            moved[key] = row
+        self._host.xapi.xapi.db.put_back(STORAGE_CLASSES, moved)
+        self._host.xapi.host_restarted()
+
+
+def without_disks(rows: Rows) -> Rows:
+    """The database of a new pool, which learns of an SR's disks from a scan."""
+    return {key: row for key, row in rows.items() if key.cls in ("SR", "PBD")}
+
+
+def verify(sr: Repository, scene: Scene, *, fresh: bool) -> None:
+    """Check an SR that its driver has just mended, then use it.
+
+    Args:
+        sr: plugged in.
+        scene: what may be there.
+        fresh: the database knew nothing of the disks.
+
+    Raises:
+        Wrong: something is not as it must be.
+        XenAPI.Failure: an operation failed that must work.
+    """
+    found = look(sr)
+    judge(found, scene)
+    sr.scan()
+    _same(found, look(sr), "a scan")
+    snapshot, disk = scene.pair
+    if snapshot in found and disk in found and not fresh:
+        VDI(sr, sr.api.VDI.get_by_uuid(snapshot)).revert_live_disk()
+        after = look(sr)
+        _same({**found, disk: found[snapshot]}, after, "another revert")
+
+
+def look(sr: Repository) -> dict[str, Content]:
+    """What every visible disk holds, by uuid."""
+    vdis = [VDI(sr, ref) for ref in sr.vdis() - sr.base_copies()]
+    return {vdi.uuid: vdi.content() for vdi in vdis}
+
+
+def judge(found: dict[str, Content], scene: Scene) -> None:
+    """Raise Wrong unless every disk is there, with what it may hold, and no other."""
+    for uuid, expected in scene.disks.items():
+        if uuid in found:
+            _judge_content(uuid, found[uuid], expected.contents)
+        elif not expected.may_be_gone:
+            raise Wrong(f"disk {uuid} is lost")
+    for uuid in found.keys() - scene.disks.keys():
+        _judge_content(uuid, found[uuid], scene.newcomers)
+
+
+def _judge_content(uuid: str, found: Content, allowed: frozenset[Content]) -> None:
+    if found not in allowed:
+        raise Wrong(f"disk {uuid} holds {found}, which is none of {sorted(map(str, allowed))}")
+
+
+def _same(before: dict[str, Content], after: dict[str, Content], act: str) -> None:
+    if before != after:
+        changed = {
+            uuid for uuid in before.keys() | after.keys() if before.get(uuid) != after.get(uuid)
+        }
+        raise Wrong(f"{act} changed the disks {sorted(changed)}: {before} became {after}")
