@@ -37,12 +37,14 @@ class Scene:
         disks: what each may be afterwards, by uuid.
         newcomers: what a disk that the operation makes may hold.
         pair: uuids of a snapshot, and of the disk that can be reverted to it afterwards.
+        collects: it is the garbage collector's work, which only the collector takes up again.
     """
 
     act: Callable[[], object]
     disks: dict[str, Expected]
     newcomers: frozenset[Content]
     pair: tuple[str, str]
+    collects: bool = False
 
 
 class Family:
@@ -51,8 +53,13 @@ class Family:
     def __init__(self, sr: Repository) -> None:
         self.sr = sr
         self._models: dict[str, Model] = {}
-        self.disk = sr.create(_BLOCKS * BLOCK)
-        self._models[self.disk.uuid] = Model(_BLOCKS * BLOCK)
+        self.disk = self.create()
+
+    def create(self) -> VDI:
+        """A new disk."""
+        made = self.sr.create(_BLOCKS * BLOCK)
+        self._models[made.uuid] = Model(_BLOCKS * BLOCK)
+        return made
 
     def write(self, vdi: VDI, seed: str) -> None:
         """A bit in two blocks."""
@@ -100,6 +107,7 @@ class Family:
         changes: dict[VDI, Content] | None = None,
         goes: VDI | None = None,
         copies: VDI | None = None,
+        collects: bool = False,
     ) -> Scene:
         """The disks as they are now are what must be left, but for what the operation changes.
 
@@ -109,6 +117,7 @@ class Family:
             changes: disks that may also hold something else.
             goes: a disk that may be gone.
             copies: a disk that others may appear beside, with the same content.
+            collects: see Scene.
         """
         new = {vdi.uuid: content for vdi, content in (changes or {}).items()}
         disks = {
@@ -119,7 +128,7 @@ class Family:
             for uuid, model in self._models.items()
         }
         newcomers = frozenset({self.content(copies)} if copies else ())
-        return Scene(act, disks, newcomers, (snapshot.uuid, self.disk.uuid))
+        return Scene(act, disks, newcomers, (snapshot.uuid, self.disk.uuid), collects)
 
 
 def _family(sr: Repository) -> tuple[Family, VDI]:
@@ -193,6 +202,28 @@ def resize(sr: Repository) -> Scene:
     return family.scene(lambda: family.disk.resize(size), older, changes=changes)
 
 
+def coalesce(sr: Repository) -> Scene:
+    """Of a base copy in the middle, whose snapshot is gone."""
+    family, older = _family(sr)
+    newer = family.snapshot(family.disk)
+    family.write(family.disk, "third")
+    last = family.snapshot(family.disk)
+    family.write(last, "fourth")
+    family.forget(newer)
+    return family.scene(lambda: sr.host.gc(sr.uuid), older, collects=True)
+
+
+def leaf_coalesce(sr: Repository) -> Scene:
+    """Of a disk into the base copy that only it stands on; and a family beside it."""
+    family, older = _family(sr)
+    alone = family.create()
+    family.write(alone, "third")
+    passing = family.snapshot(alone)
+    family.write(alone, "fourth")
+    family.forget(passing)
+    return family.scene(lambda: sr.host.gc(sr.uuid), older, collects=True)
+
+
 #: By the name that `--operation` takes.
 CASES: Final[dict[str, Callable[[Repository], Scene]]] = {
     "revert": revert,
@@ -203,4 +234,6 @@ CASES: Final[dict[str, Callable[[Repository], Scene]]] = {
     "clone": clone,
     "delete": delete,
     "resize": resize,
+    "coalesce": coalesce,
+    "leaf-coalesce": leaf_coalesce,
 }

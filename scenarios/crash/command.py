@@ -55,7 +55,7 @@ def explore_one(kind: str, case: str, options: Options) -> Result:
 def check(options: Options) -> None:
     """Raise TestbedError for kinds and cases that do not exist."""
     for chosen, known, what in (
-        (options.kinds, RECIPES, "SR kind"),
+        (options.kinds, [name for name in RECIPES if RECIPES[name].medium != "hba"], "SR kind"),
         (options.cases, CASES, "operation"),
     ):
         for name in chosen:

@@ -73,6 +73,7 @@ def save(path: Path, evidence: Evidence, image: Path) -> None:
         },
         "newcomers": _plain(scene.newcomers),
         "pair": scene.pair,
+        "collects": scene.collects,
     }
     rows = [[*key, freeze(row)] for key, row in evidence.rows.items()]
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
@@ -103,7 +104,7 @@ def load(path: Path, image: Path) -> Evidence:
             said["lost"],
             said["fresh"],
             Scene(lambda: None, _disks(said["disks"]), _contents(said["newcomers"]),
-                  (said["pair"][0], said["pair"][1])),
+                  (said["pair"][0], said["pair"][1]), said["collects"]),
             {Key(cls, ref): thaw(cls, fields) for cls, ref, fields in rows},
             tuple(said["sr"]),
         )  # fmt: skip
@@ -134,4 +135,4 @@ def revive(evidence: Evidence, host: Host, session: Any) -> tuple[Repository, Ro
         for key, row in evidence.rows.items()
     }
     medium = directory or Disk(Path(), DISK_SIZE, "")
-    return Repository(host, session, ProvisionedSR(kind, ref, uuid, medium)), rows
+    return Repository(host, session, ProvisionedSR(kind, ref, uuid, medium, {})), rows

@@ -22,8 +22,10 @@ from testbed.host import Host
 
 #: Every so many states recover with a database that knows nothing of them, too.
 _FRESH_EVERY = 4
+#: So many writes of a window are tried to be given back to a state that fails.
+_TRIES = 12
 #: After so many failures the rest would tell nothing new.
-_ENOUGH = 5
+_ENOUGH = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +162,7 @@ class Explorer:
     def _failure(self, state: CrashState, *, fresh: bool) -> Failure:
         """Give the disk back what it may have without ceasing to fail, and keep the evidence."""
         with self._replayer() as (replayer, image):
-            for write in self.recording.windows[state.window].writes:
+            for write in self.recording.windows[state.window].writes[:_TRIES]:
                 pieces = _with(state.pieces, whole(write))
                 fuller = replace(state, pieces=pieces)
                 if pieces != state.pieces and self._why_not(replayer, image, fuller, fresh=fresh):

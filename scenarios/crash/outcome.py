@@ -27,7 +27,7 @@ def outcome(sr: Repository, image: Path) -> str:
     """
     everything = sr.api.VDI.get_all_records()
     records = {r["uuid"]: _plain(r, everything) for r in everything.values() if r["SR"] == sr.ref}
-    if sr.kind.startswith("lvhd"):
+    if sr.on_volumes:
         stored = _volumes(image)
     else:
         stored = sr.host.kernel.call("hash_files", directory=f"/run/sr-mount/{sr.uuid}")

@@ -10,9 +10,11 @@ from typing import Any, Final, Self
 from scenarios.crash.cases import CASES, Scene
 from scenarios.crash.states import CrashState, Piece, plan
 from scenarios.storage import Repository
-from testbed.devices.disk import MiB
+from testbed.devices.disk import Disk, MiB
+from testbed.devices.lio import Lun
 from testbed.devices.sparse import copy_compact, copy_sparse
 from testbed.devices.writelog import Recorder, Window, WriteLog, recorded, windows
+from testbed.errors import DeviceRefused
 from testbed.host import Host
 from testbed.provision import ProvisionedSR, provision
 from xapi.database import Database
@@ -61,6 +63,8 @@ def record(host: Host, session: Any, kind: str, case: str) -> Recording:
     )
     database = host.xapi.xapi.db
     rows: dict[str, Rows] = {"": database.copy(STORAGE_CLASSES)}
+    if isinstance(made.medium, Lun):
+        raise DeviceRefused(f"an SR of kind {kind} has no disk of this host that could be logged")
     with recorded(host, made.medium, raw, log) as recorder, _noted(database, recorder, rows):
         scene.act()
     _take_out(host, sr, made)
@@ -91,10 +95,9 @@ def _take_out(host: Host, sr: Repository, made: ProvisionedSR) -> None:
     for pbd in sr.api.SR.get_PBDs(sr.ref):
         sr.api.PBD.unplug(pbd)
     if isinstance(made.medium, str):
-        host.eject_directory(made.medium).path.unlink()
-    else:
-        host.eject_disk(made.medium)
-        made.medium.path.unlink()
+        host.remove_directory(made.medium)
+    elif isinstance(made.medium, Disk):
+        host.remove_disk(made.medium)
 
 
 class Replayer:

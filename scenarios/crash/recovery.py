@@ -10,6 +10,7 @@ from typing import Final
 
 from scenarios.crash.cases import Scene
 from scenarios.crash.recording import STORAGE_CLASSES, Rows
+from scenarios.invariants import check
 from scenarios.oracle import Content
 from scenarios.storage import VDI, Repository
 from testbed.devices.disk import Disk
@@ -114,12 +115,18 @@ def verify(sr: Repository, scene: Scene, *, fresh: bool) -> None:
     found = look(sr)
     judge(found, scene)
     sr.scan()
-    _same(found, look(sr), "a scan")
+    if not scene.collects:
+        check(sr, scanned=True)
     snapshot, disk = scene.pair
     if snapshot in found and disk in found and not fresh:
         VDI(sr, sr.api.VDI.get_by_uuid(snapshot)).revert_live_disk()
-        after = look(sr)
-        _same({**found, disk: found[snapshot]}, after, "another revert")
+        found[disk] = found[snapshot]
+        _same(found, look(sr), "another revert")
+    collected = sr.host.gc(sr.uuid)
+    if collected.ended != "done" or collected.failed:
+        raise Wrong(f"the garbage collector came to no end: {collected}")
+    _same(found, look(sr), "a garbage collection")
+    check(sr, collected=True)
 
 
 def look(sr: Repository) -> dict[str, Content]:
