@@ -15,9 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from scenarios.crash.cases import CASES
-from scenarios.crash.explorer import Explorer, Failure, Result, repeat
+from scenarios.crash.explorer import Explorer, Failure, Result, booted, repeat
 from testbed.errors import TestbedError
-from testbed.host import Host
 from testbed.provision import RECIPES
 
 #: Most room first: they take longest.
@@ -47,8 +46,8 @@ class Options:
 
 def explore_one(kind: str, case: str, options: Options) -> Result:
     """One case, on a host of its own."""
-    with Host(kernel="uml", name=f"crash-{kind}", seed=options.seed) as host:
-        explorer = Explorer(host, host.session(), kind, case, options.seed, options.keep)
+    with booted(f"crash-{kind}", options.seed) as (host, session):
+        explorer = Explorer(host, session, kind, case, options.seed, options.keep)
         return explorer.explore(options.states)
 
 
@@ -169,8 +168,8 @@ def _summary(results: dict[tuple[str, str], Result], seconds: float) -> str:
 def replay(file: Path) -> bool:
     """Repeat a failure; whether the SR recovers now."""
     console = Console(highlight=False)
-    with Host(kernel="uml", name="replay") as host:
-        found, why = repeat(host, host.session(), file)
+    with booted("replay") as (host, session):
+        found, why = repeat(host, session, file)
     console.print(f"{found.sr[0]} {found.case}: {found.why}", markup=False)
     for line in found.lost:
         console.print(f"  lost: {line}", markup=False)

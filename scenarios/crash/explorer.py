@@ -19,6 +19,7 @@ from scenarios.crash.states import CrashState, Piece, whole
 from scenarios.storage import Repository
 from testbed.errors import TestbedError
 from testbed.host import Host
+from testbed.sessions import close_session
 
 #: Every so many states recover with a database that knows nothing of them, too.
 _FRESH_EVERY = 4
@@ -94,6 +95,17 @@ class Judge:
             self._bed.renew()
             return f"{type(error).__name__}: {error}"
         return ""
+
+
+@contextmanager
+def booted(name: str, seed: int | None = None) -> Iterator[tuple[Host, Any]]:
+    """A host of its own, and a session of it."""
+    with Host(kernel="uml", name=name, seed=seed) as host:
+        session = host.session()
+        try:
+            yield host, session
+        finally:
+            close_session(session)
 
 
 class Explorer:

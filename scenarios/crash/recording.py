@@ -11,7 +11,6 @@ from scenarios.crash.cases import CASES, Scene
 from scenarios.crash.states import CrashState, Piece, plan
 from scenarios.storage import Repository
 from testbed.devices.disk import Disk, MiB
-from testbed.devices.lio import Lun
 from testbed.devices.sparse import copy_compact, copy_sparse
 from testbed.devices.writelog import Recorder, Window, WriteLog, recorded, windows
 from testbed.errors import DeviceRefused
@@ -63,7 +62,7 @@ def record(host: Host, session: Any, kind: str, case: str) -> Recording:
     )
     database = host.xapi.xapi.db
     rows: dict[str, Rows] = {"": database.copy(STORAGE_CLASSES)}
-    if isinstance(made.medium, Lun):
+    if not isinstance(made.medium, Disk | str):
         raise DeviceRefused(f"an SR of kind {kind} has no disk of this host that could be logged")
     with recorded(host, made.medium, raw, log) as recorder, _noted(database, recorder, rows):
         scene.act()

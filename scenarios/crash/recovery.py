@@ -10,7 +10,7 @@ from typing import Final
 
 from scenarios.crash.cases import Scene
 from scenarios.crash.recording import STORAGE_CLASSES, Rows
-from scenarios.invariants import check
+from scenarios.invariants import check, check_everything
 from scenarios.oracle import Content
 from scenarios.storage import VDI, Repository
 from testbed.devices.disk import Disk
@@ -116,7 +116,7 @@ def verify(sr: Repository, scene: Scene, *, fresh: bool) -> None:
     judge(found, scene)
     sr.scan()
     if not scene.collects:
-        check(sr, scanned=True)
+        check(sr)
     snapshot, disk = scene.pair
     if snapshot in found and disk in found and not fresh:
         VDI(sr, sr.api.VDI.get_by_uuid(snapshot)).revert_live_disk()
@@ -126,7 +126,7 @@ def verify(sr: Repository, scene: Scene, *, fresh: bool) -> None:
     if collected.ended != "done" or collected.failed:
         raise Wrong(f"the garbage collector came to no end: {collected}")
     _same(found, look(sr), "a garbage collection")
-    check(sr, collected=True)
+    check_everything(sr, collected=True)
 
 
 def look(sr: Repository) -> dict[str, Content]:
