@@ -192,7 +192,7 @@ def _sr_fixture(kinds: Sequence[str]) -> ModuleType:
 def footprint(host: Host) -> set[tuple[str, str]]:
     """What no scenario may add to. Base copies stay until a garbage collector runs."""
     census = host.census()
-    kinds = ("mounts", "loops", "nbds", "mapped", "units", "processes")
+    kinds = ("mounts", "loops", "nbds", "mapped", "units", "sessions", "processes")
     return {(kind, name) for kind in kinds for name in census[kind]}
 
 

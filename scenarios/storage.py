@@ -223,7 +223,10 @@ class Repository:
     def device(self) -> str:
         """The block device of an LVM SR, as it is called now."""
         (pbd,) = self.api.SR.get_PBDs(self.ref)
-        return str(self.api.PBD.get_device_config(pbd)["device"])
+        config = self.api.PBD.get_device_config(pbd)
+        if "SCSIid" in config:
+            return f"/dev/{self.host.kernel.call('unit', scsi_id=config['SCSIid'])[0]}"
+        return str(config["device"])
 
     def scan(self) -> None:
         """Compare the records with what is on disk."""

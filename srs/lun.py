@@ -10,6 +10,8 @@ do neither: they find the volume group as sr_attach has left it.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from srs import lvm, multipath, scsi
@@ -18,6 +20,7 @@ from srs.file import VHD_CAPABILITIES
 from srs.lvhd import LVHDSR
 from srs.protocol import Request
 from srs.scsierrors import PVMultiIDs
+from srs.session import Record
 
 #: What drivers on LUNs can do.
 LUN_CAPABILITIES: Final = (
@@ -38,8 +41,9 @@ class LunSR(LVHDSR):
 
     # -- what a subclass does
 
-    def connect(self) -> None:
-        """Bring the LUN here, if it is not here yet."""
+    def connect(self) -> bool:
+        """Bring the LUN here; returns whether there is something for disconnect to let go."""
+        return False
 
     def disconnect(self) -> None:
         """Let go what connect brought, unless somebody else uses it."""
@@ -69,13 +73,31 @@ class LunSR(LVHDSR):
             raise InvalidDev(f"no unit with SCSI id {self.scsi_id}")
         return [link]
 
-    def open_lun(self) -> None:
-        """Connect, and give LVM a name for the LUN.
+    @contextmanager
+    def opened_lun(self, *, keep: bool = True) -> Iterator[None]:
+        """Connect, and give LVM a name for the LUN, as long as the block runs or for longer.
+
+        When the block fails, what was done for it is undone; not what was there before, by an
+        attach of this SR or of another one that has the LUN.
 
         Raises:
             InvalidDev: it is not there.
         """
-        self.connect()
+        was_open = bool(scsi.published(self.scsi_id))
+        brought = self.connect()
+        done = False
+        try:
+            self._publish()
+            yield
+            done = True
+        finally:
+            if not (done and keep):
+                if not was_open:
+                    self._unpublish()
+                if brought:
+                    self.disconnect()
+
+    def _publish(self) -> None:
         found = scsi.paths(self.scsi_id)
         if not found:
             raise InvalidDev(f"no unit with SCSI id {self.scsi_id}")
@@ -84,10 +106,13 @@ class LunSR(LVHDSR):
         else:
             scsi.publish(self.scsi_id, found[0].device, found[0].name)
 
-    def close_lun(self) -> None:
-        """Undo open_lun."""
+    def _unpublish(self) -> None:
         scsi.withdraw(self.scsi_id)
         multipath.dissolve(self.scsi_id)
+
+    def close_lun(self) -> None:
+        """Let the LUN go."""
+        self._unpublish()
         self.disconnect()
 
     @property
@@ -100,37 +125,40 @@ class LunSR(LVHDSR):
 
     def change_pbd(self, **keys: str) -> None:
         """Change this host's device_config of the SR; an empty text takes a key away."""
-        where = f'field "SR" = "{self.ref}" and field "host" = "{self.request.host_ref}"'
-        for ref, record in self.session.call("PBD.get_all_records_where", where).items():
+        for ref, record in self._pbds().items():
             config = {**record["device_config"], **keys}
             config = {key: text for key, text in config.items() if text}
             self.session.call("PBD.set_device_config", ref, config)
+
+    def note_in_pbd(self, key: str, text: str) -> None:
+        """Write something into other_config of this host's PBD of the SR."""
+        for ref, record in self._pbds().items():
+            if record["other_config"].get(key) != text:
+                self.session.call("PBD.remove_from_other_config", ref, key)
+                self.session.call("PBD.add_to_other_config", ref, key, text)
+
+    def _pbds(self) -> dict[str, Record]:
+        where = f'field "SR" = "{self.ref}" and field "host" = "{self.request.host_ref}"'
+        found: dict[str, Record] = self.session.call("PBD.get_all_records_where", where)
+        return found
 
     # -- the SR
 
     def create(self, size: int) -> None:
         """sr_create: the LUN stays connected for the attach that follows."""
         self.require_master()
-        self.open_lun()
-        try:
+        with self.opened_lun():
             super().create(size)
-        except Exception:
-            self.close_lun()
-            raise
 
     def attach(self) -> None:
         """sr_attach: connect, then as LVHDSR."""
         try:
-            self.open_lun()
+            with self.opened_lun():
+                self._require_one_unit()
+                self._follow_size()
+                super().attach()
         except InvalidDev as error:
             raise SRUnavailable(error.opterr) from error
-        try:
-            self._require_one_unit()
-            self._follow_size()
-            super().attach()
-        except Exception:
-            self.close_lun()
-            raise
 
     def _require_one_unit(self) -> None:
         if not self.group.exists:
@@ -170,9 +198,8 @@ class LunSR(LVHDSR):
 
     def delete(self) -> None:
         """sr_delete: the volume group; its PBD is detached afterwards."""
-        if not scsi.published(self.scsi_id):
-            self.open_lun()
-        super().delete()
+        with self.opened_lun():
+            super().delete()
         self.close_lun()
 
     def scan(self) -> None:
@@ -183,13 +210,8 @@ class LunSR(LVHDSR):
 
     def probe(self) -> str:
         """sr_probe: the SRs of this type on the LUN."""
-        if scsi.published(self.scsi_id):
+        with self.opened_lun(keep=False):
             return super().probe()
-        self.open_lun()
-        try:
-            return super().probe()
-        finally:
-            self.close_lun()
 
 
 def _size(device: str) -> int:

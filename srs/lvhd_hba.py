@@ -15,7 +15,7 @@ SCSI id of what it names, in the PBD too.
 """
 
 from contextlib import suppress
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from srs import scsi
 from srs.errors import InvalidDev
@@ -24,7 +24,9 @@ from srs.protocol import Request
 from srs.scsi import Path
 from srs.sr import DriverInfo
 
-_ADAPTERS = "/sys/class/scsi_host"
+_ADAPTERS: Final = "/sys/class/scsi_host"
+#: Seconds for the block device of a LUN that was found on the bus.
+_APPEARS: Final = 1.0
 
 
 class LVHDoHBASR(LunSR):
@@ -57,11 +59,12 @@ class LVHDoHBASR(LunSR):
         if self.ref:
             self.change_pbd(SCSIid=scsi_id, device="")
 
-    def connect(self) -> None:
+    def connect(self) -> bool:
         """See LunSR. A LUN that was added lately shows after a look at the bus."""
         if not scsi.paths(self.scsi_id):
             scsi.rescan()
-            scsi.wait_for(lambda: bool(scsi.paths(self.scsi_id)), seconds=1.0)
+            scsi.wait_for(lambda: bool(scsi.paths(self.scsi_id)), seconds=_APPEARS)
+        return False
 
     def describe_units(self) -> str:
         """See LunSR."""

@@ -28,6 +28,8 @@ SM_IPC = f"{_ROOT}/run/sm/ipc"
 GC_PAUSE = f"{_ROOT}/run/sm/gc-pause"
 #: `<SR uuid>.speed_log`: how fast base copies of an SR were coalesced.
 RUN = f"{_ROOT}/run"
+#: `<target IQN>`: the SRs that use a session with an iSCSI target, see srs.sessionrefs.
+SESSION_REFS = f"{_ROOT}/run/sr-ref"
 #: The toolstack listens here; local root needs no password.
 XAPI_SOCKET = f"{_ROOT}/var/lib/xcp/xapi"
 #: `<FIST><name>`: the file that switches a FIST point on, see srs.fist.

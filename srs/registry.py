@@ -24,6 +24,7 @@ def _load_own() -> None:
         from srs.file import FileSR
         from srs.lvhd import LVHDSR
         from srs.lvhd_hba import LVHDoHBASR
+        from srs.lvhd_iscsi import LVHDoISCSISR
         from srs.nfs import NFSSR
 
         for cls, aliases in (
@@ -32,6 +33,7 @@ def _load_own() -> None:
             (NFSSR, ()),
             (LVHDSR, ("lvm",)),
             (LVHDoHBASR, ("lvmohba",)),
+            (LVHDoISCSISR, ("lvmoiscsi",)),
         ):
             for name in (cls.info.type, *aliases):
                 _drivers.setdefault(name, cls)

@@ -68,7 +68,14 @@ class Path:
 
     def refresh(self) -> None:
         """Have the kernel ask the unit for its size again."""
-        with open(f"{self.directory}/rescan", "w", encoding="ascii") as file:
+        self._tell("rescan")
+
+    def remove(self) -> None:
+        """Have the kernel forget the unit on this path, until its host looks again."""
+        self._tell("delete")
+
+    def _tell(self, what: str) -> None:
+        with open(f"{self.directory}/{what}", "w", encoding="ascii") as file:
             file.write("1")
 
 

@@ -1,7 +1,7 @@
 """Errors of SRs on LUNs: numbers of the SMAPIv1 table, as in srs.errors.
 
 SRError
-├── LookupFailure       DNSError 140 · ISCSITarget 141 · ISCSIIQN 84
+├── LookupFailure       DNSError 140 · ISCSITarget 141
 ├── Refused             ISCSIPort 142 · PVMultiIDs 119
 ├── MissingParameter    ConfigISCSIIQNMissing 97
 └── OperationFailed     ISCSIDevice 67 · ISCSILogin 68 · ISCSILogout 69 · ISCSIInitiator 70
@@ -23,13 +23,6 @@ class ISCSITarget(LookupFailure):
 
     code = 141
     description = "Unable to connect to ISCSI service on target"
-
-
-class ISCSIIQN(LookupFailure):
-    """The portal has targets, but not the one that was asked for."""
-
-    code = 84
-    description = "ISCSI target and received IQNs differ"
 
 
 class ISCSIPort(Refused):

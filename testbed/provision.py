@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from testbed.devices import hba
+from testbed.devices import hba, iscsi, lio
 from testbed.devices.disk import Disk, GiB
 from testbed.devices.lio import Lun
 from testbed.devices.nfs import Export
@@ -21,8 +21,8 @@ class Recipe:
     Attributes:
         driver: the SR type.
         medium: "directory" (an ext4 file system for device_config location), "disk", "hba"
-            (a LUN, for device_config SCSIid), or "export" (an ext4 file system that the host's
-            own NFS server exports).
+            (a LUN, for device_config SCSIid), "iscsi" (a LUN of a target on the host itself),
+            or "export" (an ext4 file system that the host's own NFS server exports).
         device_config: what the driver is told beside that.
         shared: whether several hosts may plug the SR.
     """
@@ -39,9 +39,10 @@ RECIPES = {
     "ext": Recipe("ext", "disk"),
     "lvhd": Recipe("lvhd", "disk"),
     "lvhd-thin": Recipe("lvhd", "disk", {"allocation": "thin"}),
-    "lvhdohba": Recipe("lvhdohba", "hba"),
+    "lvhdohba": Recipe("lvhdohba", "hba", shared=True),
     "nfs": Recipe("nfs", "export", shared=True),
     "nfs-v4": Recipe("nfs", "export", {"nfsversion": "4"}, shared=True),
+    "lvhdoiscsi": Recipe("lvhdoiscsi", "iscsi", shared=True),
 }
 
 
@@ -97,6 +98,11 @@ def provision(
         medium = host.add_export(size, layered=layered)
         where = {"server": medium.server, "serverpath": medium.path}
         device_config = {**where, **recipe.device_config}
+    elif recipe.medium == "iscsi":
+        target = iscsi.target_of(host)
+        name_initiator(host, session)
+        medium = target.add_lun(size, layered=layered)
+        device_config = {**target.device_config(medium), **recipe.device_config}
     else:
         medium = host.add_disk(size, layered=layered)
         device_config = {"device": medium.device, **recipe.device_config}
@@ -119,10 +125,18 @@ def provision(
     return ProvisionedSR(kind, ref, api.SR.get_uuid(ref), medium, device_config)
 
 
+def name_initiator(host: Host, session: Any) -> None:
+    """Let a host log in to iSCSI targets, under a name that its record has."""
+    api = session.xenapi
+    this_host = api.session.get_this_host(session.handle)
+    if "iscsi_iqn" not in api.host.get_other_config(this_host):
+        api.host.add_to_other_config(this_host, "iscsi_iqn", iscsi.initiator_of(host).iqn)
+
+
 def release_medium(host: Host, medium: Medium) -> None:
     """Remove the devices that an SR stood on."""
     if isinstance(medium, Lun):
-        hba.of(host).remove_lun(medium)
+        lio.fabric_of(host, medium).remove_lun(medium)
     elif isinstance(medium, Disk):
         host.remove_disk(medium)
     elif isinstance(medium, Export):

@@ -13,7 +13,7 @@ from srs.errors import VDISnapshot
 from srs.sr import SR
 from srs.vdi import VDI
 
-_TYPES = ("file", "ext", "lvhd", "nfs")
+_TYPES = ("file", "ext", "lvhd", "nfs", "lvhdohba", "lvhdoiscsi")
 
 
 class VDIWithoutRevert(CowVDI):

@@ -11,6 +11,8 @@ a LUN has the same SCSI id after a power cut.
 """
 
 import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -56,35 +58,96 @@ class Lun:
         return f"core/iblock_0/{self.serial}"
 
 
-def fresh_lun(
-    machine: Machine, size: int, number: int, *, layered: bool = False, room: int = 0
-) -> Lun:
-    """A LUN of `size` bytes on a disk of its own, not behind any target yet.
+class Fabric(ABC):
+    """A way to LUNs: adapters that see them, or a target that offers them.
 
     Args:
-        machine: where the target runs.
-        size: bytes of the LUN.
-        number: LUN number on the target.
-        layered: let faults be put below it, see Machine.layer.
-        room: bytes that it can grow to.
+        machine: a machine that runs.
     """
-    disk = machine.add_disk(max(size, room), layered=layered or bool(room), bare=True)
-    lun = Lun(disk, number, hashlib.sha256(str(disk.path).encode()).hexdigest()[:32])
-    if room:
-        resize(machine, lun, size)
-    return lun
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._luns: list[Lun] = []
+
+    @property
+    @abstractmethod
+    def groups(self) -> Sequence[str]:
+        """Port groups (below the target's root) that show each LUN."""
+
+    def add_lun(self, size: int, *, layered: bool = False, room: int = 0) -> Lun:
+        """A new LUN on a disk of its own, shown by every port.
+
+        Args:
+            size: bytes of the LUN.
+            layered: let faults be put below it, see Machine.layer.
+            room: bytes that it can grow to.
+        """
+        disk = self._machine.add_disk(max(size, room), layered=layered or bool(room), bare=True)
+        if room:
+            self._resize(disk, size)
+        return self.add_lun_on(disk)
+
+    def add_lun_on(self, disk: Disk) -> Lun:
+        """A LUN on a bare disk, such as one of a shelf that other machines show, too."""
+        taken = {lun.number for lun in self._luns}
+        number = next(number for number in range(len(taken) + 1) if number not in taken)
+        lun = Lun(disk, number, hashlib.sha256(str(disk.path).encode()).hexdigest()[:32])
+        self.configure(self.steps_for(lun))
+        self._luns.append(lun)
+        return lun
+
+    def remove_lun(self, lun: Lun) -> None:
+        """Take a LUN away, and delete its disk."""
+        self.unplug_lun(lun)
+        self.configure([["drop", f"target/{lun.back_end}"]])
+        self._luns.remove(lun)
+        self._machine.remove_disk(self._machine.like(lun.disk))
+
+    def resize_lun(self, lun: Lun, size: int) -> None:
+        """Give a LUN that was made with room another size; hosts see it when they look again."""
+        self._resize(lun.disk, size)
+
+    def _resize(self, disk: Disk, size: int) -> None:
+        layer = self._machine.layer(disk)
+        layer.switch([(0, size // SECTOR, "linear", f"{layer.below} 0")])
+
+    def unplug_lun(self, lun: Lun) -> None:
+        """Show a LUN no more: its paths go away, or fail."""
+        self.configure([step for group in self.groups for step in _hide(group, lun)])
+
+    def plug_lun(self, lun: Lun) -> None:
+        """Show it again."""
+        self.configure([step for group in self.groups for step in _show(group, lun)])
+
+    def has(self, lun: Lun) -> bool:
+        """Whether the LUN is one of these."""
+        return lun in self._luns
+
+    def steps_for(self, *luns: Lun) -> list[Step]:
+        """Steps that make LUNs' back ends and show them."""
+        steps: list[Step] = []
+        for lun in luns:
+            steps += _build(lun, self._machine.like(lun.disk).device)
+            steps += (step for group in self.groups for step in _show(group, lun))
+        return steps
+
+    def configure(self, steps: list[Step]) -> None:
+        """Carry out steps in the machine's kernel.
+
+        Raises:
+            GuestFault: the kernel refuses one.
+        """
+        self._machine.kernel.call("configure", steps=steps)
 
 
-def resize(machine: Machine, lun: Lun, size: int) -> None:
-    """Give a LUN that was made with room another size; hosts see it when they look again."""
-    layer = machine.layer(lun.disk)
-    layer.switch([(0, size // SECTOR, "linear", f"{layer.below} 0")])
+def fabric_of(machine: Machine, lun: Lun) -> Fabric:
+    """What shows a LUN."""
+    found = (item for item in machine.equipment if isinstance(item, Fabric))
+    return next(fabric for fabric in found if fabric.has(lun))
 
 
-def build(machine: Machine, lun: Lun) -> list[Step]:
-    """Steps that make a LUN's back end."""
+def _build(lun: Lun, device: str) -> list[Step]:
     at = f"target/{lun.back_end}"
-    device = machine.like(lun.disk).device
     return [
         ["make", at],
         ["write", f"{at}/control", f"udev_path={device}\n"],
@@ -96,27 +159,11 @@ def build(machine: Machine, lun: Lun) -> list[Step]:
     ]
 
 
-def tear_down(lun: Lun) -> list[Step]:
-    """Steps that remove it; nothing may show it any more."""
-    return [["drop", f"target/{lun.back_end}"]]
-
-
-def show(group: str, lun: Lun) -> list[Step]:
-    """Steps that put a LUN behind a fabric's port group (a path below the target's root)."""
+def _show(group: str, lun: Lun) -> list[Step]:
     at = f"target/{group}/lun/lun_{lun.number}"
     return [["make", at], ["link", f"{at}/storage", f"target/{lun.back_end}"]]
 
 
-def hide(group: str, lun: Lun) -> list[Step]:
-    """Steps that take it away from there: its paths disappear, or fail."""
+def _hide(group: str, lun: Lun) -> list[Step]:
     at = f"target/{group}/lun/lun_{lun.number}"
     return [["unlink", f"{at}/storage"], ["drop", at]]
-
-
-def configure(machine: Machine, steps: list[Step]) -> None:
-    """Carry out steps in the machine's kernel.
-
-    Raises:
-        GuestFault: the kernel refuses one.
-    """
-    machine.kernel.call("configure", steps=steps)

@@ -34,8 +34,27 @@ def _units() -> list[str]:
     return sorted(f"{unit} {number}" for unit, count in found.items() for number in range(count))
 
 
+def _sessions() -> list[str]:
+    """ISCSI sessions: the target's name, and the portal."""
+    found = []
+    root = "/sys/class/iscsi_connection"
+    for name in os.listdir(root) if os.path.isdir(root) else ():
+        session = name.partition(":")[0].replace("connection", "session")
+        paths = (
+            f"/sys/class/iscsi_session/{session}/targetname",
+            f"{root}/{name}/persistent_address",
+            f"{root}/{name}/persistent_port",
+        )
+        words = []
+        for path in paths:
+            with open(path, encoding="utf-8") as file:
+                words.append(file.read().strip())
+        found.append("{} {}:{}".format(*words))
+    return sorted(found)
+
+
 #: Processes that wait for work: they come and stay, and nobody leaks them.
-_FURNITURE = {"sm-server", "sm-call", "slow-call", "nbd spare"}
+_FURNITURE = {"iscsid", "sm-server", "sm-call", "slow-call", "nbd spare"}
 
 
 def _processes() -> list[str]:
@@ -77,6 +96,7 @@ def take(_blob: bytes, roots: list[str]) -> tuple[Any, bytes]:
         "nbds": _bound("nbd", "pid"),
         "mapped": _mapped(),
         "units": _units(),
+        "sessions": _sessions(),
         "processes": _processes(),
         "files": _files(roots),
     }, b""

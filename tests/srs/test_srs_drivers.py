@@ -18,6 +18,8 @@ NAMES = {
     "LVMSR": "lvm",
     "LVHDoHBASR": "lvhdohba",
     "LVMoHBASR": "lvmohba",
+    "LVHDoISCSISR": "lvhdoiscsi",
+    "LVMoISCSISR": "lvmoiscsi",
 }
 
 

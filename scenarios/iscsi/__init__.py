@@ -1,0 +1,1 @@
+"""SRs on LUNs of iSCSI targets."""

@@ -1,0 +1,252 @@
+"""SRs on LUNs of iSCSI targets: found, logged in to, shared, dropped, and grown."""
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from scenarios.luns import Maker, pbd_of, plug, refused, snapshot_to_go_back_to, text, unplug
+from scenarios.oracle import BLOCK
+from scenarios.plugin import footprint
+from scenarios.storage import Repository
+from testbed.devices.disk import GiB
+from testbed.devices.iscsi import Chap, Target
+from testbed.host import Host
+from testbed.provision import name_initiator
+
+MakeTarget = Callable[..., Target]
+
+_ME = Chap("initiator", "a secret of mine")
+_IT = Chap("target", "a secret of its own")
+
+
+@pytest.fixture
+def maker(host: Host, xenapi: Any) -> Maker:
+    """Makes SRs of kind lvhdoiscsi."""
+    name_initiator(host, xenapi)
+    return Maker("lvhdoiscsi", host, xenapi)
+
+
+@pytest.fixture
+def make_target(host: Host, maker: Maker) -> Iterator[MakeTarget]:
+    """Makes targets; afterwards they are gone, with all sessions and disks."""
+    made: list[Target] = []
+    before: set[tuple[str, str]] = set()
+
+    def make(**options: Any) -> Target:
+        made.append(Target(host, name=f"scenario-{len(made)}", **options))
+        before.update(footprint(host) if not before else ())
+        return made[-1]
+
+    try:
+        yield make
+    finally:
+        for target in made:
+            target.remove()
+    assert footprint(host) <= before
+
+
+def sessions(host: Host, target: Target) -> list[str]:
+    """Portals of a target that the host is logged in to."""
+    found = (entry.partition(" ") for entry in host.census()["sessions"])
+    return [portal for iqn, _, portal in found if iqn == target.iqn]
+
+
+def chap(me: Chap | None, it: Chap | None = None) -> dict[str, str]:
+    """device_config for CHAP."""
+    config = {} if me is None else {"chapuser": me.user, "chappassword": me.secret}
+    if it is not None:
+        config |= {"incoming_chapuser": it.user, "incoming_chappassword": it.secret}
+    return config
+
+
+def test_probe(host: Host, maker: Maker, make_target: MakeTarget) -> None:
+    """96 with the targets, 107 with the LUNs, then the SRs; and no session is left."""
+    target = make_target(portals=("127.0.0.1", "127.0.0.2"))
+    luns = [target.add_lun(GiB), target.add_lun(2 * GiB)]
+    everything = target.device_config(luns[0])
+
+    for config in ({}, {"targetIQN": "iqn.2026-01.org.sr-testbed:nobody"}):
+        code, found = maker.probe_further({"target": everything["target"], **config})
+        assert code == "SR_BACKEND_FAILURE_96"
+        ours = [entry for entry in found if text(entry, "TargetIQN") == target.iqn]
+        assert {text(entry, "IPAddress") for entry in ours} == set(target.portals)
+        assert {text(entry, "Port") for entry in ours} == {"3260"}
+
+    wanted = {key: everything[key] for key in ("target", "targetIQN")}
+    code, found = maker.probe_further(wanted)
+    assert code == "SR_BACKEND_FAILURE_107"
+    units = {text(unit, "SCSIid"): unit for unit in found}
+    assert set(units) == {lun.scsi_id for lun in luns}
+    for lun in luns:
+        unit = units[lun.scsi_id]
+        assert text(unit, "LUNid") == str(lun.number)
+        assert text(unit, "serial") == lun.serial
+        assert text(unit, "size") == str(lun.disk.size)
+        assert text(unit, "vendor") == lun.vendor
+
+    assert not list(maker.probe(everything))
+    with maker.repository(luns[0], everything) as sr:
+        (entry,) = maker.probe(everything)
+        assert text(entry, "UUID") == sr.uuid
+        assert len(sessions(host, target)) == 1
+        unplug(sr)
+        (entry,) = maker.probe(everything)
+        assert sessions(host, target) == []
+        plug(sr)
+
+
+_UNREACHABLE = {
+    "no target": ("95", {}),
+    "no port": ("142", {"target": "127.0.0.1", "port": "many"}),
+    "too large a port": ("142", {"target": "127.0.0.1", "port": "65536"}),
+    "nobody listens": ("141", {"target": "127.0.0.1", "port": "3259"}),
+    "unknown name": ("140", {"target": "nobody.invalid"}),
+}
+
+
+@pytest.mark.parametrize("case", _UNREACHABLE)
+def test_a_target_that_cannot_be_asked(maker: Maker, case: str) -> None:
+    """Each has a code of its own."""
+    code, config = _UNREACHABLE[case]
+    assert refused(maker.probe, config)[0] == f"SR_BACKEND_FAILURE_{code}"
+
+
+def test_a_host_without_a_name(maker: Maker, make_target: MakeTarget) -> None:
+    """97; a device_config may bring a name of its own, but not while another is in use: 70."""
+    target = make_target()
+    lun, other = target.add_lun(GiB), target.add_lun(GiB)
+    api = maker.session.xenapi
+    this_host = api.session.get_this_host(maker.session.handle)
+    name = api.host.get_other_config(this_host)["iscsi_iqn"]
+    config = target.device_config(lun)
+    api.host.remove_from_other_config(this_host, "iscsi_iqn")
+    try:
+        assert refused(maker.create, config)[0] == "SR_BACKEND_FAILURE_97"
+        with maker.repository(lun, {**config, "localIQN": "iqn.2026-01.org.sr-testbed:me"}):
+            another = {**target.device_config(other), "localIQN": name}
+            assert refused(maker.create, another)[0] == "SR_BACKEND_FAILURE_70"
+    finally:
+        api.host.add_to_other_config(this_host, "iscsi_iqn", name)
+
+
+#: Whom the target wants to see and who it is; whom the host says it is and wants to see.
+_CHAP = {
+    "right": ((_ME, None), (_ME, None)),
+    "both right": ((_ME, _IT), (_ME, _IT)),
+    "wrong secret": ((_ME, None), (Chap(_ME.user, "another secret"), None)),
+    "wrong name": ((_ME, None), (Chap("nobody", _ME.secret), None)),
+    "missing": ((_ME, None), (None, None)),
+    "wrong target": ((_ME, _IT), (_ME, Chap(_IT.user, "another secret"))),
+}
+
+
+@pytest.mark.parametrize("case", _CHAP)
+def test_chap(host: Host, maker: Maker, make_target: MakeTarget, case: str) -> None:
+    """68 where the secrets differ, and nothing is left; no secret in the error."""
+    asked, given = _CHAP[case]
+    target = make_target(chap=asked[0], mutual=asked[1])
+    lun = target.add_lun(GiB)
+    config = {**target.device_config(lun), **chap(*given)}
+    if asked == given:
+        with maker.repository(lun, config):
+            assert len(sessions(host, target)) == 1
+        return
+    srs = set(maker.session.xenapi.SR.get_all())
+    answer = refused(maker.create, config)
+    assert answer[0] == "SR_BACKEND_FAILURE_68"
+    assert not any(one is not None and one.secret in str(answer) for one in given)
+    assert sessions(host, target) == []
+    assert set(maker.session.xenapi.SR.get_all()) == srs
+
+
+def test_two_srs_share_a_session(host: Host, maker: Maker, make_target: MakeTarget) -> None:
+    """It ends with the last of them."""
+    target = make_target()
+    first, second = target.add_lun(GiB), target.add_lun(GiB)
+    with maker.repository(first, target.device_config(first)) as one:
+        with maker.repository(second, target.device_config(second)) as other:
+            assert len(sessions(host, target)) == 1
+            unplug(one)
+            assert len(sessions(host, target)) == 1
+            other.create(BLOCK)
+            plug(one)
+        assert len(sessions(host, target)) == 1
+        users = host.kernel.run(["cat", f"/run/sr-ref/{target.iqn}"]).stdout.split()
+        assert users == [one.uuid]
+    assert sessions(host, target) == []
+    assert host.census("/run/sr-ref")["files"] == []
+
+
+def test_all_portals(host: Host, maker: Maker, make_target: MakeTarget) -> None:
+    """A session for each, one device for all; the PBD notes where, and attaches there again."""
+    target = make_target(portals=("127.0.0.1", "127.0.0.2"))
+    lun = target.add_lun(GiB)
+    config = {**target.device_config(lun), "targetIQN": "*", "multipathing": "true"}
+    with maker.repository(lun, config) as sr:
+        for _ in ("created", "plugged again"):
+            assert len(sessions(host, target)) == 2
+            assert len(host.kernel.call("unit", scsi_id=lun.scsi_id)) == 2
+            noted = sr.api.PBD.get_device_config(pbd_of(sr))["multiSession"]
+            for portal in target.portals:
+                assert f"{portal},3260,{target.iqn}|" in noted
+            assert sr.api.PBD.get_other_config(pbd_of(sr))["iscsi_sessions"] == "2"
+            disk = sr.create(4 * BLOCK)
+            snapshot, model = snapshot_to_go_back_to(disk)
+            snapshot.revert_live_disk()
+            disk.must_hold(model)
+            unplug(sr)
+            plug(sr)
+
+
+def test_a_session_breaks_while_a_disk_is_reverted(
+    host: Host, maker: Maker, make_target: MakeTarget
+) -> None:
+    """For two seconds: requests wait for it, and the revert is done."""
+    target = make_target()
+    lun = target.add_lun(GiB)
+    with maker.repository(lun, target.device_config(lun)) as sr:
+        disk = sr.create(4 * BLOCK)
+        snapshot, model = snapshot_to_go_back_to(disk)
+        back = threading.Timer(2, target.start)
+        with host.fist("LVM_revert_create_dest", action="sleep 0.1") as fist:
+            reverting = threading.Thread(target=snapshot.revert_live_disk)
+            reverting.start()
+            assert fist.wait(30)
+            target.stop()
+            back.start()
+            reverting.join(60)
+            assert not reverting.is_alive()
+        back.join()
+        disk.must_hold(model)
+        snapshot.revert_live_disk()
+        disk.must_hold(model)
+
+
+def test_a_lun_that_is_missing(maker: Maker, make_target: MakeTarget) -> None:
+    """47, and it comes back with the LUN."""
+    target = make_target()
+    lun = target.add_lun(GiB)
+    with maker.repository(lun, target.device_config(lun)) as sr:
+        unplug(sr)
+        target.unplug_lun(lun)
+        assert refused(plug, sr)[0] == "SR_BACKEND_FAILURE_47"
+        target.plug_lun(lun)
+        plug(sr)
+
+
+def test_a_lun_that_grew(maker: Maker, make_target: MakeTarget) -> None:
+    """A scan finds the room."""
+    target = make_target()
+    lun = target.add_lun(GiB, room=2 * GiB)
+    with maker.repository(lun, target.device_config(lun)) as sr:
+        before = size(sr)
+        target.resize_lun(lun, 2 * GiB)
+        sr.scan()
+        assert size(sr) - before == GiB
+
+
+def size(sr: Repository) -> int:
+    """Bytes of the SR."""
+    return int(sr.api.SR.get_physical_size(sr.ref))
