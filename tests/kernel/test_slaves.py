@@ -255,3 +255,30 @@ def test_another_master_ends_what_the_first_began(shared: Shared) -> None:
     shared.write(old, vdi, b"lost..")
     shared.api.VDI.revert(snapshot)
     assert shared.read(old, vdi, 6) == b"after!"
+
+
+def test_volumes_as_other_drivers_have_them_activated(shared: Shared) -> None:
+    """Plugin on-slave, function multi: users are counted, renamed volumes are refreshed."""
+    name = f"VHD-{shared.api.VDI.get_uuid(shared.create())}"
+    namespace = f"lvm-{shared.uuid}"
+
+    def multi(*actions: str) -> str:
+        arguments = {"vgName": shared.group}
+        for number, action in enumerate(actions, 1):
+            arguments |= {
+                f"action{number}": action, f"lvName{number}": name,
+                f"uuid{number}": name.removeprefix("VHD-"), f"ns{number}": namespace,
+            }  # fmt: skip
+        slave = shared.slave.ref
+        return str(shared.api.host.call_plugin(slave, "on-slave", "multi", arguments))
+
+    assert multi("activate", "activate", "deactivate") == "True"
+    assert shared.nodes(shared.slave) == {name}
+    multi("refresh", "deactivate")
+    assert shared.nodes(shared.slave) == set()
+    multi("activate", "deactivateNoRefcount", "cleanupLockAndRefcount", "activate")
+    assert shared.nodes(shared.slave) == {name}
+    multi("deactivate")
+    assert shared.nodes(shared.slave) == set()
+    with pytest.raises(XenAPI.Failure, match="UNKNOWN_XENAPI_PLUGIN_FUNCTION"):
+        multi("dance")
