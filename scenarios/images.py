@@ -116,6 +116,16 @@ class Image:
             yield place, self._bitmap + self.head.block
         yield size - SECTOR, SECTOR
 
+    def block_at(self, number: int) -> int:
+        """Offset in the image of a block's data.
+
+        Raises:
+            KeyError: the image does not hold the block.
+        """
+        if self._table[number] == _UNUSED:
+            raise KeyError(number)
+        return int(self._table[number]) * SECTOR + self._bitmap
+
     def overlay(self, content: bytearray) -> None:
         """Put the sectors that this image holds over what its ancestors show."""
         content.extend(bytes(max(0, self.head.size - len(content))))

@@ -124,7 +124,7 @@ class RepositoryCache:
     def __init__(self, host: Host, session: Any) -> None:
         self._host = host
         self._session = session
-        self._made: dict[tuple[str, str], Repository] = {}
+        self._made: dict[tuple[str, str, bool], Repository] = {}
         #: What the SRs themselves add to the host; a scenario may be the first to want one.
         self.standing: set[tuple[str, str]] = set()
 
@@ -141,12 +141,15 @@ class RepositoryCache:
                 repository.api.PBD.plug(pbd)
 
     @contextmanager
-    def lend(self, kind: str, driver: str = "") -> Iterator[Repository]:
-        """Lend an SR to a scenario; take its disks away, and look for what it leaked."""
+    def lend(self, kind: str, driver: str = "", *, layered: bool = False) -> Iterator[Repository]:
+        """Lend an SR to a scenario; take its disks away, and look for what it leaked.
+
+        With `layered` its device can be given faults (`Repository.faults`).
+        """
         from scenarios.invariants import check
 
         before = footprint(self._host)
-        repository = self.get(kind, driver)
+        repository = self.get(kind, driver, layered=layered)
         try:
             yield repository
             repository.detach()
@@ -157,15 +160,15 @@ class RepositoryCache:
         if leaked:
             pytest.fail(f"the scenario left behind: {sorted(leaked)}")
 
-    def get(self, kind: str, driver: str = "") -> Repository:
+    def get(self, kind: str, driver: str = "", *, layered: bool = False) -> Repository:
         """A plugged SR of a kind without a visible disk; `driver` names a variant of its driver."""
         from scenarios.storage import Repository
         from testbed.provision import provision
 
-        key = (kind, driver)
+        key = (kind, driver, layered)
         if key not in self._made:
             before = footprint(self._host)
-            made = provision(self._host, self._session, kind, driver=driver)
+            made = provision(self._host, self._session, kind, driver=driver, layered=layered)
             self._made[key] = Repository(self._host, self._session, made)
             self.standing |= footprint(self._host) - before
         return self._made[key]

@@ -8,6 +8,9 @@ from typing import Any, Self
 import XenAPI
 
 from scenarios.oracle import BLOCK, Content, Model, Span
+from testbed.devices.faults import Faults
+from testbed.devices.lio import Lun
+from testbed.errors import DeviceRefused
 from testbed.host import Host
 from testbed.provision import ProvisionedSR
 
@@ -275,6 +278,27 @@ class Repository:
                 vdi.destroy()
 
         return destroy
+
+    @property
+    def faults(self) -> Faults:
+        """What can go wrong with the device below. The SR was lent with a layer there."""
+        medium = self.provisioned.medium
+        if isinstance(medium, Lun):
+            raise DeviceRefused(f"no faults below a LUN: {medium}")
+        return Faults(self.host.layer(medium))
+
+    def replug(self) -> None:
+        """Unplug and plug it, and what it is mounted on: what the kernel gave up, it reads again.
+
+        A file system whose journal met an error refuses to write until then.
+        """
+        pbds = self.api.SR.get_PBDs(self.ref)
+        for pbd in pbds:
+            self.api.PBD.unplug(pbd)
+        if isinstance(self.provisioned.medium, str):
+            self.host.remount_directory(self.provisioned.medium)
+        for pbd in pbds:
+            self.api.PBD.plug(pbd)
 
     # --- what is on disk, past the records -----------------------------------------------
 

@@ -232,8 +232,13 @@ class CowSR(SR):
         tap.resume(self.session, self.uuid, known)
         images = {disk.uuid for disk in disks}
         remains = self.tracking.remains(images)
-        about = self.tracking.describe(self.descriptions(), images)
+        named = self.descriptions()
+        about = self.tracking.describe(named, images)
         records.reconcile(self.session, self.ref, known, [*disks, *remains], about)
+        for disk in disks:
+            if disk.uuid not in named:
+                # A crash came between the image and its names.
+                self.remember(disk.uuid, records.of(disk, about), disk)
         self.tracking.tell(known, images | {disk.uuid for disk in remains})
         allocated = sum(disk.size for disk in disks if not disk.hidden)
         records.write_space(self.session, self.ref, self.space(), allocated)

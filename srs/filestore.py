@@ -177,8 +177,8 @@ class FileStore:
             raise Unimplemented("raw disks in files do not grow")
         try:
             vhd.resize(self._vhd(disk.uuid), size, journal=self.path(_RESIZE + disk.uuid))
-        except vhd.VHDError as error:
-            raise VDISize(str(error)) from error
+        except vhd.SizeRefused as error:
+            raise VDISize(error) from error
         return self.disk(disk.uuid)
 
     def insert_base(self, disk: Disk, base: str, twin: str) -> Branch:

@@ -9,6 +9,7 @@ A point is switched on by a file, `/tmp/fist_<name>`, whose content says what ha
                   have a failure of their own instead, see `point`
     error         FistPoint; nothing that the driver has begun is undone
     sleep N       wait for N seconds
+    hold          wait until the point is switched off
     kill          SIGKILL for the process of the call
     power-cut     tell the host, and stand still until it cuts the power
 
@@ -73,6 +74,8 @@ NAMES: Final = frozenset(
 
 _EXIT: Final = "LVHDRT_exit"
 _SECONDS: Final = 30.0
+#: Seconds between two looks whether a call that is held may go on.
+_LOOK: Final = 0.01
 
 _sr: ContextVar[tuple[Session, str] | None] = ContextVar("sr", default=None)
 
@@ -114,6 +117,9 @@ def _reached(name: str, failure: Callable[[], NoReturn] | None) -> None:
                 signal.pause()
         case [] if failure:
             failure()
+        case ["hold"]:
+            while os.access(paths.FIST + name, os.F_OK):
+                time.sleep(_LOOK)
         case ["error"]:
             raise FistPoint(name)
         case [] if os.access(paths.FIST + _EXIT, os.F_OK):

@@ -150,7 +150,7 @@ def lvm(*words: str) -> list[str]:
         success, status, printed, errors = _load()(command)
     if success:
         return printed
-    kind = LVMNoRoom if any("insufficient free space" in line for line in errors) else LVMError
+    kind = LVMNoRoom if any("nsufficient free space" in line for line in errors) else LVMError
     raise kind(command, status, errors)
 
 

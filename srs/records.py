@@ -131,16 +131,17 @@ def reconcile(
             forget(session, ref)
     # Snapshots come last, so that the disk that they are of has a reference.
     fresh = [disk for disk in on_medium.values() if disk.uuid not in refs]
-    for disk in sorted(fresh, key=lambda disk: _of(disk, about).is_a_snapshot):
+    for disk in sorted(fresh, key=lambda disk: of(disk, about).is_a_snapshot):
         refs[disk.uuid] = introduce(session, sr_ref, disk, _resolved(disk, about, refs))
 
 
-def _of(disk: Disk, about: Mapping[str, Description]) -> Description:
+def of(disk: Disk, about: Mapping[str, Description]) -> Description:
+    """What a record says of a disk that the database may not know."""
     return about.get(disk.uuid, BASE_COPY if disk.hidden else Description())
 
 
 def _resolved(disk: Disk, about: Mapping[str, Description], refs: Mapping[str, str]) -> Description:
-    description = _of(disk, about)
+    description = of(disk, about)
     return replace(description, snapshot_of=refs.get(description.snapshot_of, ""))
 
 

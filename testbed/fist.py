@@ -16,7 +16,7 @@ from testbed.errors import DeviceRefused, GuestFault, KernelDied
 from testbed.kernel.base import Kernel
 
 POWER_CUT: Final = "power-cut"
-_ACTIONS: Final = ("", "error", "kill", POWER_CUT)
+_ACTIONS: Final = ("", "error", "hold", "kill", POWER_CUT)
 
 
 class Fist:
@@ -55,7 +55,7 @@ def armed(kernel: Kernel, name: str, action: str, cut: Callable[[], None]) -> It
     Args:
         kernel: where the drivers run.
         name: a name of srs.fist.NAMES.
-        action: see srs.fist; empty, `error`, `sleep N`, `kill` or `power-cut`.
+        action: see srs.fist; empty, `error`, `sleep N`, `hold`, `kill` or `power-cut`.
         cut: cuts the power.
 
     Raises:

@@ -311,6 +311,19 @@ class Machine:
         self._write_inventory()
         return path
 
+    def remount_directory(self, path: str) -> None:
+        """Unmount what `add_directory` made, repair what an error left in it, mount it again.
+
+        Raises:
+            DeviceRefused: it cannot be repaired.
+        """
+        device = self.disk_below(path).device
+        self.kernel.call("unmount", target=path)
+        done = self.kernel.run(["fsck.ext4", "-p", device])
+        if done.returncode > 1:  # 1: errors were found and corrected
+            raise DeviceRefused(f"fsck.ext4 of {device} failed: {done.stdout}{done.stderr}")
+        self.kernel.call("mount", source=device, target=path, kind="ext4")
+
     def disk_below(self, path: str) -> Disk:
         """The disk that is mounted on what `add_directory` made."""
         return self.like(self._directories[path])

@@ -120,8 +120,15 @@ def test_failures_can_be_pasted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (caught.value.status, caught.value.command) == (5, "lvcreate -L 4m VG")
 
 
-def test_no_room_has_an_error_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = 'Volume group "VG" has insufficient free space (1015 extents): 1908 required.'
+@pytest.mark.parametrize(
+    "said",
+    [
+        'Volume group "VG" has insufficient free space (1015 extents): 1908 required.',
+        "Insufficient free space: 3 extents needed, but only 0 available",
+    ],
+)
+def test_no_room_has_an_error_of_its_own(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    """What lvcreate says, and what lvresize says."""
     monkeypatch.setattr(lvm, "_runner", Told((False, 5, [], [said])))
     with pytest.raises(lvm.LVMNoRoom):
         lvm.lvm("lvcreate", "VG")

@@ -1,0 +1,71 @@
+"""The device fails, before an operation or in the middle of it: nothing is lost."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any
+
+import pytest
+import XenAPI
+
+from scenarios.background import calls
+from scenarios.devicefaults.conftest import Disks
+from scenarios.oracle import BLOCK
+from testbed.devices.faults import Faults
+
+Fault = Callable[[Faults], AbstractContextManager[None]]
+
+FAULTS: dict[str, Fault] = {"gone": Faults.errors, "write errors": Faults.write_errors}
+
+#: What a driver may do to a disk, and the field's code for its failure.
+OPERATIONS: dict[str, tuple[Callable[[Any, Disks], object], str]] = {
+    "revert": (lambda api, d: api.VDI.revert(d.snapshot.ref), "82"),
+    "snapshot": (lambda api, d: api.VDI.snapshot(d.disk.ref), "82"),
+    "clone": (lambda api, d: api.VDI.clone(d.disk.ref), "81"),
+    "resize": (lambda api, d: api.VDI.resize(d.disk.ref, str(d.disk.size + 2 * BLOCK)), "110"),
+    "create": (lambda _, d: d.sr.create(4 * BLOCK), "78"),
+    "destroy": (lambda api, d: api.VDI.destroy(d.sibling.ref), "80"),
+}
+
+#: Where operations are caught in the middle: on files, and on volumes.
+FILE_POINTS = {"FileSR_revert_create_dest": "revert", "FileSR_fail_snap1": "snapshot"}
+VOLUME_POINTS = {
+    "LVM_revert_create_insert": "revert",
+    "LVM_revert_create_dest": "revert",
+    "LVHDRT_clone_vdi_after_create_journal": "snapshot",
+    "LVHDRT_clone_vdi_after_lvcreate": "clone",
+    "LVHDRT_clone_vdi_before_remove_journal": "snapshot",
+    "LVHDRT_inflate_after_setSize": "resize",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_before_an_operation(disks: Disks, fault: str) -> None:
+    """Each is refused with the code of its failure; LVM does not find a disk that is gone."""
+    missing = fault == "gone" and disks.sr.on_volumes
+    for_each = {name: "47" if missing else code for name, (_, code) in OPERATIONS.items()}
+    refused = {}
+    with FAULTS[fault](disks.sr.faults):
+        for name, (operation, _) in OPERATIONS.items():
+            with pytest.raises(XenAPI.Failure, match="SR_BACKEND_FAILURE") as caught:
+                operation(disks.sr.api, disks)
+            refused[name] = str(caught.value.details[0]).removeprefix("SR_BACKEND_FAILURE_")
+    assert refused == for_each
+    disks.sr.replug()
+    disks.must_work()
+
+
+@pytest.mark.parametrize("point", [*FILE_POINTS, *VOLUME_POINTS])
+def test_in_the_middle(disks: Disks, point: str) -> None:
+    """Writes fail from a point inside the operation on; it ends as if it had not begun."""
+    points = VOLUME_POINTS if disks.sr.on_volumes else FILE_POINTS
+    if point not in points:
+        pytest.skip("a point of the other drivers")
+    operation, code = OPERATIONS[points[point]]
+    with calls(disks.sr) as start, ExitStack() as fault:
+        with disks.sr.host.fist(point, "hold") as held:
+            call = start(lambda api: operation(api, disks))
+            assert held.wait(60)
+            fault.enter_context(disks.sr.faults.write_errors())
+        assert call.outcome() == f"SR_BACKEND_FAILURE_{code}"
+    disks.sr.replug()
+    disks.must_work()
