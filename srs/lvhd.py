@@ -15,7 +15,7 @@ from contextlib import suppress
 from functools import cached_property
 from typing import ClassVar
 
-from srs import groups, lvhd_replace, lvhd_split, slave
+from srs import groups, lvhd_replace, lvhd_split, records, slave
 from srs import lvhd_layout as layout
 from srs.cbtlogs import VolumeLogs
 from srs.cow import CowSR
@@ -33,6 +33,7 @@ from srs.refcount import RefCounts
 from srs.session import Failure
 from srs.snapshot import Branch, Plan
 from srs.sr import DriverInfo
+from srs.tracking import is_written
 from srs.vdi import Disk
 from srs.volumes import EXTENT, VolumeGroup
 
@@ -60,9 +61,15 @@ class LVHDSR(CowSR):
         self.borrowed = None if request.is_master else SlaveVolumes(self.uuid)
         if self.borrowed is None:
             self.group = VolumeGroup(layout.GROUP_PREFIX + self.uuid)
-            self.store = VolumeStore(self.group, RefCounts(f"lvm-{self.uuid}"))
+            counts = RefCounts(f"lvm-{self.uuid}")
+            self.store = VolumeStore(self.group, counts, self._is_written)
         else:
             self.group, self.store = self.borrowed.group, self.borrowed.store
+
+    def _is_written(self, uuid: str) -> bool:
+        """Whether some host has a disk attached for writing."""
+        ref = records.find(self.session, uuid)
+        return bool(ref) and is_written(self.session.vdi_record(ref))
 
     def cleanup(self) -> None:
         """Deactivate what only this call needed."""

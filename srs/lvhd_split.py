@@ -98,7 +98,7 @@ def _undo(store: VolumeStore, leaf: str, base: str, twin: str) -> None:
     # come back as half a base copy.
     vhd.set_hidden(store.group.path(name), False)
     store.group.rename(name, layout.vhd_name(leaf))
-    if store.counts.get(leaf).binary:
+    if store.is_attached(leaf):
         # Somebody writes to it, and step 2 took the room for that away.
         store.inflate(leaf, layout.full_size(store.disk(leaf).size))
 

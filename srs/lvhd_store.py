@@ -10,6 +10,7 @@ several steps, are in srs.lvhd_split and srs.lvhd_replace.
 """
 
 import os
+from collections.abc import Callable
 
 from srs import fist, vhd
 from srs import lvhd_layout as layout
@@ -25,11 +26,23 @@ _INFLATE = "inflate"
 
 
 class VolumeStore:
-    """The images in a volume group."""
+    """The images in a volume group.
 
-    def __init__(self, group: VolumeGroup, counts: RefCounts) -> None:
+    Args:
+        group: the volume group.
+        counts: what is attached to this host.
+        written_elsewhere: whether some host has a disk attached for writing.
+    """
+
+    def __init__(
+        self,
+        group: VolumeGroup,
+        counts: RefCounts,
+        written_elsewhere: Callable[[str], bool] = lambda uuid: False,
+    ) -> None:
         self.group = group
         self.counts = counts
+        self._written_elsewhere = written_elsewhere
         self.journal = VolumeJournal(group)
 
     # -- looking
@@ -111,8 +124,10 @@ class VolumeStore:
         While another host was the master it may have had this one let go of a disk, and died.
         """
         for uuid in self.counts.attached():
-            if self.exists(uuid) and not self.volume_of(uuid).active:
-                self.activate_chain(self.disk(uuid), keep=True)
+            if self.exists(uuid):
+                volume = self.volume_of(uuid)
+                if not volume.active or volume.name in self.group.temporary:
+                    self.activate_chain(self.disk(uuid), keep=True)
 
     def deactivate_unused(self) -> None:
         """Deactivate what a call that died left active: volumes that no attached disk needs."""
@@ -146,6 +161,10 @@ class VolumeStore:
         """
         if need > self.group.free:
             raise SRNoSpace(f"{need} bytes needed, {self.group.free} free")
+
+    def is_attached(self, uuid: str) -> bool:
+        """Whether a disk may be written to at any moment, here or on another host."""
+        return self.counts.get(uuid).binary > 0 or self._written_elsewhere(uuid)
 
     # -- changing
 

@@ -144,7 +144,7 @@ class VolumeMedium:
         """Give a disk that was a base copy the volume that it is to have."""
         self._store.recount()
         disk = self._store.disk(uuid)
-        if self._keeps_room(disk) or self._store.counts.get(uuid).binary:
+        if self._keeps_room(disk) or self._store.is_attached(uuid):
             self._store.inflate(uuid, layout.full_size(disk.size))
             fist.point("LVHDRT_coaleaf_finish_after_inflate")
         else:

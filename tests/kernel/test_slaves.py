@@ -1,5 +1,6 @@
 """Hosts that are not the SR's master: two kernels, one disk, real LVM metadata on it."""
 
+import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ class Shared:
 
     def __init__(self, pool: Pool, session: Any, allocation: str) -> None:
         self.pool = pool
+        self.session = session
         self.api = session.xenapi
         self.master, self.slave = pool.master, pool.slaves[0]
         device = pool.add_disk(2 * GiB).device
@@ -208,3 +210,75 @@ def test_an_interrupted_revert_keeps_slaves_away(shared: Shared) -> None:
     assert shared.read(shared.slave, vdi, 4) == b"evil"
     shared.api.VDI.revert(snapshot)
     assert shared.read(shared.slave, vdi, 4) == b"good"
+
+
+def test_a_collector_merges_below_a_disk_that_a_slave_writes_to(shared: Shared) -> None:
+    vdi = shared.create()
+    with shared.plugged(shared.slave, vdi) as device:
+        snapshots = []
+        for number in range(3):
+            shared.slave.write(
+                device, (number * 2 * MiB, b"%d" % number), (8 * MiB, b"%d" % number)
+            )
+            snapshots.append(shared.api.VDI.snapshot(vdi))
+        expected = hashlib.sha256(shared.slave.read(device, 0, _SIZE)).hexdigest()
+        for left in (snapshots[:2], snapshots[2:]):
+            for snapshot in left:
+                shared.api.VDI.destroy(snapshot)
+            shared.master.gc(shared.uuid)
+            assert shared.slave.digest(device) == (_SIZE, expected)
+        assert shared.nodes(shared.slave) == {f"VHD-{shared.api.VDI.get_uuid(vdi)}"}
+        # What was a base copy has the room of a disk that is written to.
+        shared.slave.write(device, (0, b"x" * _SIZE))
+    assert shared.read(shared.master, vdi, 8, at=_SIZE - 8) == b"x" * 8
+
+
+def test_another_master_ends_what_the_first_began(shared: Shared) -> None:
+    """The master dies in the middle of a snapshot of a disk that the slave writes to."""
+    vdi = shared.create()
+    old, new = shared.master, shared.slave
+    with shared.plugged(new, vdi) as device:
+        new.write(device, (0, b"before"))
+        with (
+            old.fist("LVHDRT_clone_vdi_after_first_snap", "power-cut"),
+            pytest.raises(XenAPI.Failure),
+        ):
+            shared.api.VDI.snapshot(vdi)
+        shared.pool.appoint(new)
+        shared.api.SR.scan(shared.sr)
+        assert new.read(device, 0, 6) == b"before"
+        new.write(device, (0, b"after!"))
+        shared.master, shared.slave = new, old
+        shared.pool.restart(old, shared.session)
+    assert shared.read(old, vdi, 6) == b"after!"
+    snapshot = shared.api.VDI.snapshot(vdi)
+    shared.write(old, vdi, b"lost..")
+    shared.api.VDI.revert(snapshot)
+    assert shared.read(old, vdi, 6) == b"after!"
+
+
+def test_volumes_as_other_drivers_have_them_activated(shared: Shared) -> None:
+    """Plugin on-slave, function multi: users are counted, renamed volumes are refreshed."""
+    name = f"VHD-{shared.api.VDI.get_uuid(shared.create())}"
+    namespace = f"lvm-{shared.uuid}"
+
+    def multi(*actions: str) -> str:
+        arguments = {"vgName": shared.group}
+        for number, action in enumerate(actions, 1):
+            arguments |= {
+                f"action{number}": action, f"lvName{number}": name,
+                f"uuid{number}": name.removeprefix("VHD-"), f"ns{number}": namespace,
+            }  # fmt: skip
+        slave = shared.slave.ref
+        return str(shared.api.host.call_plugin(slave, "on-slave", "multi", arguments))
+
+    assert multi("activate", "activate", "deactivate") == "True"
+    assert shared.nodes(shared.slave) == {name}
+    multi("refresh", "deactivate")
+    assert shared.nodes(shared.slave) == set()
+    multi("activate", "deactivateNoRefcount", "cleanupLockAndRefcount", "activate")
+    assert shared.nodes(shared.slave) == {name}
+    multi("deactivate")
+    assert shared.nodes(shared.slave) == set()
+    with pytest.raises(XenAPI.Failure, match="UNKNOWN_XENAPI_PLUGIN_FUNCTION"):
+        multi("dance")
