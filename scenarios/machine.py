@@ -5,7 +5,7 @@ from typing import Any
 
 from scenarios.oracle import Content, Model, Span
 from scenarios.storage import VDI, Repository
-from testbed.host import Host
+from testbed.member import Member
 
 _BARE_VBD = {
     "bootable": False,
@@ -19,7 +19,7 @@ _BARE_VBD = {
 class Machine:
     """One VM, or a snapshot of one, by reference."""
 
-    def __init__(self, host: Host, api: Any, ref: str) -> None:
+    def __init__(self, host: Member, api: Any, ref: str) -> None:
         self.host = host
         self.xenapi = api
         self.ref = ref

@@ -12,7 +12,7 @@ from typing import Final
 from scenarios.images import HEAD, SECTOR, BadImage, Head, Reader
 from scenarios.lvmtext import Group, Volume, read_group
 from scenarios.storage import Repository
-from testbed.host import Host
+from testbed.member import Member
 
 _UUID: Final = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _FILE: Final = re.compile(f"({_UUID})[.](vhd|raw|cbtlog)")
@@ -108,7 +108,7 @@ def _stored(uuid: str, name: str, size: int, start: bytes, end: bytes) -> Stored
         return Stored(uuid, name, size, fault=str(error))
 
 
-def read_directory(host: Host, directory: str, files: list[str]) -> Medium:
+def read_directory(host: Member, directory: str, files: list[str]) -> Medium:
     """The medium of a file SR. `files` are the paths below it."""
     places, raw = [], []
     logs, strays = set(), []
@@ -148,7 +148,7 @@ class _Sorted:
     strays: list[str] = field(default_factory=list)
 
 
-def read_volumes(host: Host, device: str) -> Medium:
+def read_volumes(host: Member, device: str) -> Medium:
     """The medium of an LVM SR, on one physical volume."""
 
     def read(offset: int, length: int) -> bytes:

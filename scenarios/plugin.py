@@ -1,6 +1,8 @@
 """The pytest plugin: hosts, SRs and VDIs as fixtures, and the options that choose them.
 
     host      a booted host; one per worker, shared by the scenarios that run there
+    pool      with --pool N a booted pool of N hosts, of which `host` is the last: what changes
+              an SR is then done on the master, and disks are opened on a slave
     xenapi    a session of the XenAPI client from PyPI on that host
     sr        an SR; a scenario that takes it runs once per `--sr` kind. Afterwards every
               VDI is destroyed, and the host must hold nothing that it did not hold before
@@ -14,8 +16,9 @@ imported where it is used: other test suites load this module too.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -25,14 +28,17 @@ import pytest
 if TYPE_CHECKING:
     from scenarios.machine import Machines
     from scenarios.storage import VDI, Repository
-    from testbed.host import Host
+    from testbed.member import Member
+    from testbed.pool import Pool
+    from testbed.provision import ProvisionedSR
 
 DEFAULT_KINDS = ("file", "ext", "lvhd")
+_DEFAULT_KINDS_OF_POOLS = ("lvhd",)
 
 #: Drivers that lack the revert, or say that they do: for the clone fallback.
 _VARIANTS = Path(__file__).parent / "fallback" / "variants.py"
 
-_hosts: list[Host] = []
+_hosts: list[Member] = []
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,6 +49,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         metavar="KIND",
         help=f"SR kind to run on; may be given several times (default: {' '.join(DEFAULT_KINDS)})",
+    )
+    group.addoption(
+        "--pool",
+        type=int,
+        default=0,
+        metavar="N",
+        help="let scenarios run on a pool of N hosts that share their SR",
     )
     group.addoption(
         "--kernel",
@@ -59,24 +72,33 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Check the kinds before anything boots, and make the fixture for them."""
-    kinds = config.getoption("--sr") or DEFAULT_KINDS
-    if kinds is not DEFAULT_KINDS:
-        from testbed.provision import RECIPES
-
-        for kind in kinds:
-            if kind not in RECIPES:
-                known = ", ".join(RECIPES)
-                raise pytest.UsageError(f"--sr {kind}: no such SR kind; there are: {known}")
+    of_pool = config.getoption("--pool") > 0
+    kinds = config.getoption("--sr")
+    if kinds:
+        _check_kinds(kinds, of_pool=of_pool)
+    else:
+        kinds = _DEFAULT_KINDS_OF_POOLS if of_pool else DEFAULT_KINDS
     config.pluginmanager.register(_sr_fixture(kinds), "sr-testbed-fixtures")
+
+
+def _check_kinds(kinds: Sequence[str], *, of_pool: bool) -> None:
+    from testbed.provision import RECIPES
+    from testbed.sharing import KINDS
+
+    known: Collection[str] = KINDS if of_pool else RECIPES
+    for kind in kinds:
+        if kind not in known:
+            where = " that a pool can share" if of_pool else ""
+            names = ", ".join(known)
+            raise pytest.UsageError(f"--sr {kind}: no such SR kind{where}; there are: {names}")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
     """On a failure, say what the kernel said last, and keep the disks if asked to."""
     report: pytest.TestReport = yield
-    if report.failed and _hosts:
-        host = _hosts[-1]
-        report.sections.append(("kernel's last lines", host.kernel.console()))
+    for host in _hosts if report.failed else ():
+        report.sections.append((f"last lines of {host.hostname}", host.kernel.console()))
         if item.config.getoption("--keep"):
             report.sections.append(("state directory, kept", str(host.keep())))
         else:
@@ -85,25 +107,45 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 @pytest.fixture(scope="session")
-def host(request: pytest.FixtureRequest) -> Iterator[Host]:
+def pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
+    """Several booted hosts with one xapi in front."""
+    from testbed.pool import Pool
+
+    hosts = request.config.getoption("--pool")
+    if not hosts:
+        pytest.skip("for a pool: --pool N")
+    with Pool(hosts, name=f"{_worker()}-", variants=[_VARIANTS], storage=True) as booted:
+        _hosts.extend(booted.hosts)
+        yield booted
+        _hosts.clear()
+
+
+@pytest.fixture(scope="session")
+def host(request: pytest.FixtureRequest) -> Iterator[Member]:
     """A booted host with a xapi in front."""
     from testbed.host import Host
 
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+    if request.config.getoption("--pool"):
+        yield request.getfixturevalue("pool").hosts[-1]
+        return
     booted = Host(
         kernel=request.config.getoption("--kernel"),
-        name=f"host-{worker}",
+        name=f"host-{_worker()}",
         variants=[_VARIANTS],
         gc_pause=None,
     )
     with booted:
         _hosts.append(booted)
         yield booted
-        _hosts.remove(booted)
+        _hosts.clear()
+
+
+def _worker() -> str:
+    return os.environ.get("PYTEST_XDIST_WORKER", "main")
 
 
 @pytest.fixture(scope="session")
-def xenapi(host: Host) -> Iterator[Any]:
+def xenapi(host: Member) -> Iterator[Any]:
     """A session of the XenAPI client."""
     from testbed.sessions import close_session
 
@@ -113,20 +155,42 @@ def xenapi(host: Host) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def repositories(host: Host, xenapi: Any) -> RepositoryCache:
+def repositories(request: pytest.FixtureRequest, host: Member, xenapi: Any) -> RepositoryCache:
     """SRs by kind and driver, made when they are first wanted."""
-    return RepositoryCache(host, xenapi)
+    from testbed.provision import provision
+    from testbed.sharing import provision_shared
+
+    if not request.config.getoption("--pool"):
+        return RepositoryCache(host, (host,), xenapi, partial(provision, host, xenapi))
+    pool = request.getfixturevalue("pool")
+    make = partial(provision_shared, pool, xenapi)
+    return RepositoryCache(host, pool.hosts, xenapi, make)
 
 
 class RepositoryCache:
-    """Makes an SR once per worker: what a scenario tests is not the making."""
+    """Makes an SR once per worker: what a scenario tests is not the making.
 
-    def __init__(self, host: Host, session: Any) -> None:
+    Args:
+        host: where disks are opened.
+        hosts: all that have the SRs plugged in.
+        session: a XenAPI session.
+        make: makes an SR of a kind.
+    """
+
+    def __init__(
+        self,
+        host: Member,
+        hosts: Sequence[Member],
+        session: Any,
+        make: Callable[..., ProvisionedSR],
+    ) -> None:
         self._host = host
+        self._hosts = hosts
         self._session = session
+        self._make = make
         self._made: dict[tuple[str, str, bool], Repository] = {}
         #: What the SRs themselves add to the host; a scenario may be the first to want one.
-        self.standing: set[tuple[str, str]] = set()
+        self.standing: set[tuple[str, ...]] = set()
 
     def cut_the_power(self) -> None:
         """Cut the power of the host, boot it again, and plug its SRs."""
@@ -148,29 +212,28 @@ class RepositoryCache:
         """
         from scenarios.invariants import check
 
-        before = footprint(self._host)
+        before = footprint(*self._hosts)
         repository = self.get(kind, driver, layered=layered)
         try:
             yield repository
             repository.detach()
-            check(repository)
+            check(repository.on(self._hosts[0]))  # the master knows what it has deleted
         finally:
             repository.clear()
-        leaked = footprint(self._host) - before - self.standing
+        leaked = footprint(*self._hosts) - before - self.standing
         if leaked:
             pytest.fail(f"the scenario left behind: {sorted(leaked)}")
 
     def get(self, kind: str, driver: str = "", *, layered: bool = False) -> Repository:
         """A plugged SR of a kind without a visible disk; `driver` names a variant of its driver."""
         from scenarios.storage import Repository
-        from testbed.provision import provision
 
         key = (kind, driver, layered)
         if key not in self._made:
-            before = footprint(self._host)
-            made = provision(self._host, self._session, kind, driver=driver, layered=layered)
+            before = footprint(*self._hosts)
+            made = self._make(kind, driver=driver, layered=layered)
             self._made[key] = Repository(self._host, self._session, made)
-            self.standing |= footprint(self._host) - before
+            self.standing |= footprint(*self._hosts) - before
         return self._made[key]
 
 
@@ -192,11 +255,16 @@ def _sr_fixture(kinds: Sequence[str]) -> ModuleType:
     return module
 
 
-def footprint(host: Host) -> set[tuple[str, str]]:
+def footprint(*hosts: Member) -> set[tuple[str, ...]]:
     """What no scenario may add to. Base copies stay until a garbage collector runs."""
-    census = host.census()
     kinds = ("mounts", "loops", "nbds", "mapped", "units", "sessions", "processes")
-    return {(kind, name) for kind in kinds for name in census[kind]}
+    return {
+        (host.hostname, kind, name)
+        for host in hosts
+        for census in [host.census()]
+        for kind in kinds
+        for name in census[kind]
+    }
 
 
 @pytest.fixture

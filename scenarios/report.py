@@ -162,6 +162,8 @@ class Reporter:
         kernel = self._config.getoption("--kernel")
         kind = described(report)[2]
         chosen = ["--sr", kind] if kind else []
+        hosts = self._config.getoption("--pool")
+        chosen += ["--pool", str(hosts)] if hosts else []
         scenario = report.nodeid.rpartition("scenarios/")[2]
         return shlex.join(["testbed", "run", *chosen, "--kernel", kernel, "--keep", scenario])
 

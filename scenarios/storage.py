@@ -11,7 +11,7 @@ from scenarios.oracle import BLOCK, Content, Model, Span
 from testbed.devices.faults import Faults
 from testbed.devices.lio import Lun
 from testbed.errors import DeviceRefused
-from testbed.host import Host
+from testbed.member import Member
 from testbed.provision import ProvisionedSR
 
 #: All but the last MiB at once, then until there is no more.
@@ -54,6 +54,10 @@ class VDI:
     def snapshot_of(self) -> str:
         """Reference of the disk that it is a snapshot of."""
         return str(self.api.get_snapshot_of(self.ref))
+
+    def on(self, host: Member) -> "VDI":
+        """The same disk on another host of the pool."""
+        return VDI(self.sr.on(host), self.ref)
 
     def exists(self) -> bool:
         """True while XenAPI has a record of it."""
@@ -130,9 +134,9 @@ class VDI:
 
 
 class Repository:
-    """One SR, with the host that it is plugged into."""
+    """One SR, with the host on which its disks are opened."""
 
-    def __init__(self, host: Host, session: Any, provisioned: ProvisionedSR) -> None:
+    def __init__(self, host: Member, session: Any, provisioned: ProvisionedSR) -> None:
         self.host = host
         self.session = session
         self.provisioned = provisioned
@@ -202,8 +206,16 @@ class Repository:
 
     def control_domain(self) -> str:
         """The VM that stands for the host itself."""
-        (vm,) = self.api.VM.get_all_records_where('field "is_control_domain"="true"')
-        return str(vm)
+        return str(self.api.host.get_control_domain(self.host.ref))
+
+    def pbd(self) -> str:
+        """How the host reaches it."""
+        mine = self.api.host.get_PBDs(self.host.ref)
+        return str(next(pbd for pbd in mine if self.api.PBD.get_SR(pbd) == self.ref))
+
+    def on(self, host: Member) -> Self:
+        """The same SR on another host of the pool."""
+        return type(self)(host, self.session, self.provisioned)
 
     def vdis(self) -> set[str]:
         """References of all VDIs, base copies included."""
@@ -212,6 +224,12 @@ class Repository:
     def base_copies(self) -> set[str]:
         """References of hidden nodes."""
         return {ref for ref in self.vdis() if not self.api.VDI.get_managed(ref)}
+
+    @property
+    def revert_points(self) -> tuple[str, ...]:
+        """The FIST points of a revert in place, in their order; all before its commit point."""
+        family = "LVM" if self.on_volumes else "FileSR"
+        return tuple(f"{family}_revert_create_{node}" for node in ("insert", "src", "dest"))
 
     @property
     def on_volumes(self) -> bool:
@@ -225,8 +243,7 @@ class Repository:
 
     def device(self) -> str:
         """The block device of an LVM SR, as it is called now."""
-        (pbd,) = self.api.SR.get_PBDs(self.ref)
-        config = self.api.PBD.get_device_config(pbd)
+        config = self.api.PBD.get_device_config(self.pbd())
         if "SCSIid" in config:
             return f"/dev/{self.host.kernel.call('unit', scsi_id=config['SCSIid'])[0]}"
         return str(config["device"])

@@ -27,6 +27,8 @@ PASSED, FAILED, COULD_NOT_RUN = 0, 1, 2
 _KERNELS = ("auto", "uml", "local")
 #: What `testbed run` runs: the groups that the project is about, in a minute or two.
 _DEFAULT_GROUPS = ("revert", "fallback", "idempotence", "faults")
+#: And what it runs on a pool.
+_POOL_GROUPS = ("pool", "revert", "fallback", "idempotence")
 #: The key of SR.other_config that tells of which kind `--sr` an SR is.
 _KIND = "sr-testbed:kind"
 
@@ -98,6 +100,13 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         f"without one: {' '.join(_DEFAULT_GROUPS)}",
     )
     run.add_argument("--sr", action="append", metavar="KIND", help="SR kind; several are fine")
+    run.add_argument(
+        "--pool",
+        type=int,
+        default=0,
+        metavar="N",
+        help="on N hosts that share the SR; without a scenario: pool",
+    )
     run.add_argument("-n", dest="workers", default="auto", help="hosts side by side (auto: cores)")
     run.add_argument("-k", dest="expression", help="only scenarios that match, as in pytest")
     run.add_argument("-x", dest="first", action="store_true", help="stop at the first failure")
@@ -151,7 +160,7 @@ def _run(options: argparse.Namespace) -> int:
     _try_to_boot(options.kernel)
     directory = _scenario_directory()
     # pytest gives the whole file for a test id whose file exists not: check it here.
-    names = options.scenario or _DEFAULT_GROUPS
+    names = options.scenario or (_POOL_GROUPS if options.pool else _DEFAULT_GROUPS)
     chosen = [str(directory)] if "all" in names else [str(directory / name) for name in names]
     for path in chosen:
         if not Path(path.partition("::")[0]).exists():
@@ -164,6 +173,7 @@ def _run(options: argparse.Namespace) -> int:
         "-p", "no:cacheprovider",
         "--kernel", options.kernel,
         *[word for kind in options.sr or [] for word in ("--sr", kind)],
+        *(["--pool", str(options.pool)] if options.pool else []),
         *(["-k", options.expression] if options.expression else []),
         *(["-x"] if options.first else []),
         *(["--keep"] if options.keep else []),

@@ -104,7 +104,7 @@ class Pool:
             self.network = undo.enter_context(Network())
             self.hosts = tuple(PoolHost(self, name, self._variants) for name in self._names)
             self._storage = StorageKernel(self.network) if self._wants_storage else None
-            self._at_once([self._starter(machine, undo) for machine in self.machines])
+            self.at_once([self._starter(machine, undo) for machine in self.machines])
             self._xapi = self._start_xapi(undo)
             self._open = undo.pop_all()
         return self
@@ -115,9 +115,9 @@ class Pool:
         return machine.start
 
     @staticmethod
-    def _at_once(works: Sequence[Callable[[], object]]) -> None:
+    def at_once(works: Sequence[Callable[[], object]]) -> None:
         """Do all, at the same time; raise the first failure once all have ended."""
-        with ThreadPoolExecutor(len(works)) as threads:
+        with ThreadPoolExecutor(len(works) or 1) as threads:
             running = [threads.submit(work) for work in works]
         for work in running:
             work.result()
@@ -210,12 +210,13 @@ class Pool:
             host.eject_shared_disk(disk.path)
         disk.path.unlink()
 
-    def restart(self, host: PoolHost, session: Any) -> None:
-        """Boot a host after a power cut, and plug its PBDs, as a real toolstack does."""
-        host.restart()
-        api = session.xenapi
-        for pbd in api.host.get_PBDs(host.ref):
-            api.PBD.plug(pbd)
+    def restart(self, machine: Machine, session: Any) -> None:
+        """Boot a machine after a power cut; of a host plug its PBDs, as a real toolstack does."""
+        machine.restart()
+        if isinstance(machine, PoolHost):
+            api = session.xenapi
+            for pbd in api.host.get_PBDs(machine.ref):
+                api.PBD.plug(pbd)
 
     def appoint(self, host: PoolHost) -> None:
         """Make a host the master whose master is gone: what one does on that host's console."""

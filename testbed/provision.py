@@ -8,7 +8,7 @@ from testbed.devices.disk import Disk, GiB
 from testbed.devices.lio import Lun
 from testbed.devices.nfs import Export
 from testbed.errors import DeviceRefused
-from testbed.host import Host
+from testbed.member import Member
 
 #: What an SR stands on: a disk, a LUN, an export, or the path of a directory.
 Medium = Disk | Lun | Export | str
@@ -58,7 +58,7 @@ class ProvisionedSR:
 
 
 def provision(
-    host: Host,
+    host: Member,
     session: Any,
     kind: str,
     *,
@@ -125,7 +125,7 @@ def provision(
     return ProvisionedSR(kind, ref, api.SR.get_uuid(ref), medium, device_config)
 
 
-def name_initiator(host: Host, session: Any) -> None:
+def name_initiator(host: Member, session: Any) -> None:
     """Let a host log in to iSCSI targets, under a name that its record has."""
     api = session.xenapi
     this_host = api.session.get_this_host(session.handle)
@@ -133,7 +133,7 @@ def name_initiator(host: Host, session: Any) -> None:
         api.host.add_to_other_config(this_host, "iscsi_iqn", iscsi.initiator_of(host).iqn)
 
 
-def release_medium(host: Host, medium: Medium) -> None:
+def release_medium(host: Member, medium: Medium) -> None:
     """Remove the devices that an SR stood on."""
     if isinstance(medium, Lun):
         lio.fabric_of(host, medium).remove_lun(medium)
@@ -145,7 +145,7 @@ def release_medium(host: Host, medium: Medium) -> None:
         host.remove_directory(medium)
 
 
-def retire(host: Host, session: Any, sr: ProvisionedSR) -> None:
+def retire(host: Member, session: Any, sr: ProvisionedSR) -> None:
     """Unplug, destroy on disk, and remove the devices of an SR. It must hold no VDI."""
     api = session.xenapi
     for pbd in api.SR.get_PBDs(sr.ref):

@@ -21,7 +21,7 @@ def fault_of(sr: Repository, document: str) -> Fault:
 
 def request(sr: Repository, command: str, vdi_uuid: str, *arguments: str) -> str:
     """A SMAPIv1 document as the toolstack would send it."""
-    (pbd,) = sr.api.SR.get_PBDs(sr.ref)
+    pbd = sr.pbd()
     fields: dict[str, Any] = {
         "command": command,
         "session_ref": sr.session.handle,

@@ -57,7 +57,7 @@ def test_detach_frees_everything(sr: Repository, vdi: VDI) -> None:
     snapshot = vdi.snapshot()
     for _ in range(2):
         snapshot.revert_live_disk()
-    (pbd,) = sr.api.SR.get_PBDs(sr.ref)
+    pbd = sr.pbd()
 
     sr.api.PBD.unplug(pbd)
     census = sr.host.census()

@@ -32,7 +32,7 @@ def maker(host: Host, xenapi: Any) -> Maker:
 def make_target(host: Host, maker: Maker) -> Iterator[MakeTarget]:
     """Makes targets; afterwards they are gone, with all sessions and disks."""
     made: list[Target] = []
-    before: set[tuple[str, str]] = set()
+    before: set[tuple[str, ...]] = set()
 
     def make(**options: Any) -> Target:
         made.append(Target(host, name=f"scenario-{len(made)}", **options))
