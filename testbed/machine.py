@@ -19,6 +19,7 @@ from testbed.inventory import Inventory, load, save
 from testbed.kernel import choose
 from testbed.kernel.base import Kernel
 from testbed.network import Network, Nic
+from testbed.network.interface import Interface
 from testbed.state import LastingDirectory, StateDirectory, base
 
 #: Bytes that travel to or from the guest at once. On the way each process inside has several
@@ -237,6 +238,12 @@ class Machine:
         if not self.nics:
             raise DeviceRefused(f"{self.hostname} is on no network")
         return self.nics[0]
+
+    @property
+    def interface(self) -> Interface:
+        """The same card as its kernel has it."""
+        self.nic  # noqa: B018  # refused where there is none
+        return Interface(self.kernel, "vec0")
 
     @property
     def address(self) -> str:

@@ -31,6 +31,7 @@ class Agent:
         self._loop = Loop()
         self._streams = Streams(self._loop, link.send)
         self._slow = Pool(ops.slow_worker, "its worker", spare=2)
+        self._once = Pool(ops.slow_worker, "its worker", spare=0)
         self._drivers = Pool(ops.driver_worker, "the driver's process", spare=2)
 
     def run(self) -> None:
@@ -73,6 +74,8 @@ class Agent:
             self.reply(Kind.RESULT, id_, ops.QUICK[name](**args))
         elif name in ops.SLOW:
             self._have_done(self._slow, id_, body)
+        elif name in ops.ONCE:
+            self._have_done(self._once, id_, body)
         else:
             raise LookupError(f"the agent has no operation {name!r}")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from srs import devicemapper, paths, scsi
 from srs.forking import name_process
-from testbed.guest import accounting, blocks, census, configfs, fist, linux, nbd, workers
+from testbed.guest import accounting, blocks, census, configfs, fist, linux, nbd, netlink, workers
 from testbed.guest.frames import pack_body, unpack_body
 
 #: Processes of driver calls are to be had here, one a connection (testbed/guest/smserver.py).
@@ -56,7 +56,8 @@ def slow_worker() -> workers.Worker:
 
 def _perform(body: bytes) -> bytes:
     request, blob = unpack_body(body)
-    return pack_body(*SLOW[request["op"]](blob, **request["args"]))
+    operation = SLOW.get(request["op"]) or ONCE[request["op"]]
+    return pack_body(*operation(blob, **request["args"]))
 
 
 def _load_modules(modules: list[tuple[str, str]]) -> None:
@@ -156,4 +157,11 @@ SLOW: dict[str, Slow] = {
     "unplug": nbd.unplug,
     "used": blocks.used,
     "write": blocks.write,
+}
+
+#: In a worker that ends afterwards, because of what it has imported.
+ONCE: dict[str, Slow] = {
+    "net_address": netlink.change_address,
+    "net_inspect": netlink.inspect,
+    "net_shape": netlink.shape,
 }

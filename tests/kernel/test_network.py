@@ -29,6 +29,15 @@ connection = socket.create_connection((sys.argv[1], 7))
 connection.sendall(data)
 print(connection.getsockname()[0], hashlib.sha256(data).hexdigest())
 """
+# Nobody listens: the answer is a refusal, which takes a round trip, too.
+_CONNECT = """
+import socket, sys, time
+began = time.monotonic()
+try:
+    socket.create_connection((sys.argv[1], 8))
+except ConnectionRefusedError:
+    print(time.monotonic() - began)
+"""
 _DATAGRAMS = """
 import socket, sys
 sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -127,3 +136,30 @@ def test_two_machines_with_one_disk_see_the_same_bytes() -> None:
             assert reader.read(disks[1].device, 4 * _MIB, _MIB) == data
         two.eject_disk(disks[1])
         assert path.exists()
+
+
+def test_a_card_from_inside(pair: tuple[StorageKernel, StorageKernel]) -> None:
+    one, two = pair
+    python(one, _DATAGRAMS, two.address, "1")
+    state = one.interface.state()
+    assert (state.mac, state.mtu, state.up) == (one.nic.mac, 9000, True)
+    assert state.addresses == [str(one.nic.address)]
+    assert state.neighbours[two.address] == two.nic.mac
+    assert state.sent > 0
+
+
+def test_a_card_with_one_more_address(pair: tuple[StorageKernel, StorageKernel]) -> None:
+    one, two = pair
+    with two.interface.extra_address("192.168.77.200/24"):
+        assert "192.168.77.200/24" in two.interface.state().addresses
+        assert float(python(one, _CONNECT, "192.168.77.200")) > 0
+    assert two.interface.state().addresses == [str(two.nic.address)]
+
+
+def test_what_a_machine_does_to_what_it_sends(pair: tuple[StorageKernel, StorageKernel]) -> None:
+    one, two = pair
+    before = one.interface.state().queues
+    with one.interface.shaped(delay=0.2, duplicate=0.5):
+        assert one.interface.state().queues == ["netem"]
+        assert float(python(one, _CONNECT, two.address)) >= 0.2
+    assert one.interface.state().queues == before
