@@ -173,6 +173,13 @@ _OPERATIONS: dict[str, Operation] = {
         _run_vdi(lambda vdi, r: vdi.list_changed_blocks(r.arg(0))), CBTChangedBlocksError
     ),
     "vdi_update": Operation(_run_vdi(lambda vdi, r: vdi.update())),
+    "vdi_generate_config": Operation(_run_vdi(lambda vdi, r: vdi.generate_config())),
+    "vdi_attach_from_config": Operation(
+        _run_vdi(lambda vdi, r: vdi.attach_from_config()), VDIUnavailable, prepared=False
+    ),
+    "vdi_detach_from_config": Operation(
+        _run_vdi(lambda vdi, r: vdi.detach_from_config()), VDIUnavailable, prepared=False
+    ),
     "vdi_revert": Operation(
         _run_vdi(lambda vdi, r: vdi.revert(r.arg(0))), VDISnapshot, leaves_work=True
     ),

@@ -18,15 +18,14 @@ from srs import lvm, multipath, scsi
 from srs.errors import ConfigSCSIid, InvalidDev, SRUnavailable
 from srs.file import VHD_CAPABILITIES
 from srs.lvhd import LVHDSR
+from srs.offline import LunVDI
 from srs.protocol import Request
 from srs.scsierrors import PVMultiIDs
 from srs.session import Record
 
-#: What drivers on LUNs can do.
-LUN_CAPABILITIES: Final = (
-    *VHD_CAPABILITIES, "SR_METADATA", "SR_TRIM", "SR_CACHING", "VDI_GENERATE_CONFIG",
-    "VDI_RESET_ON_BOOT/2",
-)  # fmt: skip
+#: What drivers on LUNs can do. XenServer's claim more: SR_METADATA, SR_TRIM, SR_CACHING and
+#: VDI_RESET_ON_BOOT; what is not here is not claimed.
+LUN_CAPABILITIES: Final = (*VHD_CAPABILITIES, "VDI_GENERATE_CONFIG")
 
 #: A LUN that grew by less is not worth a change of LVM's metadata (bytes).
 _WORTH_GROWING: Final = 100 << 20
@@ -142,7 +141,22 @@ class LunSR(LVHDSR):
         found: dict[str, Record] = self.session.call("PBD.get_all_records_where", where)
         return found
 
+    # -- disks
+
+    def vdi(self, uuid: str) -> LunVDI:
+        """See CowSR."""
+        return LunVDI(self, uuid)
+
+    def offline_config(self) -> dict[str, str]:
+        """device_config with what is otherwise read from the database."""
+        kept = {key: text for key, text in self.config.items() if key != "SRmaster"}
+        return {**kept, "multipathing": str(self.multipathing).lower()}
+
     # -- the SR
+
+    def is_attached(self) -> bool:
+        """Whether sr_attach has made the SR usable on this host."""
+        return self.group.exists and self._metadata_is_active()
 
     def create(self, size: int) -> None:
         """sr_create: the LUN stays connected for the attach that follows."""

@@ -208,6 +208,10 @@ class LVHDoISCSISR(LunSR):
             if sessionrefs.drop(iqn, self._user):
                 iscsi.logout(iqn)
 
+    def offline_config(self) -> dict[str, str]:
+        """See LunSR."""
+        return {**super().offline_config(), "localIQN": self._name}
+
     # -- probing
 
     def probe(self) -> str:

@@ -132,6 +132,18 @@ class VDI:
         """vdi_update: names changed in the database."""
         raise Unimplemented("vdi_update")
 
+    def generate_config(self) -> str:
+        """vdi_generate_config: a document that attaches the disk without any toolstack."""
+        raise Unimplemented("vdi_generate_config")
+
+    def attach_from_config(self) -> dict[str, object]:
+        """vdi_attach_from_config: attach and activate for writing; there is no session."""
+        raise Unimplemented("vdi_attach_from_config")
+
+    def detach_from_config(self) -> None:
+        """vdi_detach_from_config: the opposite."""
+        raise Unimplemented("vdi_detach_from_config")
+
     def revert(self, target: str) -> None:
         """vdi_revert: make the disk `target` (uuid or reference) read as this snapshot does.
 

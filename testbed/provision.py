@@ -127,10 +127,10 @@ def provision(
 
 def name_initiator(host: Member, session: Any) -> None:
     """Let a host log in to iSCSI targets, under a name that its record has."""
+    name = iscsi.initiator_of(host).iqn
     api = session.xenapi
-    this_host = api.session.get_this_host(session.handle)
-    if "iscsi_iqn" not in api.host.get_other_config(this_host):
-        api.host.add_to_other_config(this_host, "iscsi_iqn", iscsi.initiator_of(host).iqn)
+    if "iscsi_iqn" not in api.host.get_other_config(host.ref):
+        api.host.add_to_other_config(host.ref, "iscsi_iqn", name)
 
 
 def release_medium(host: Member, medium: Medium) -> None:

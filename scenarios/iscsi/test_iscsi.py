@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
+from xmlrpc.client import loads
 
 import pytest
 
@@ -250,3 +251,29 @@ def test_a_lun_that_grew(maker: Maker, make_target: MakeTarget) -> None:
 def size(sr: Repository) -> int:
     """Bytes of the SR."""
     return int(sr.api.SR.get_physical_size(sr.ref))
+
+
+def test_a_disk_is_attached_without_a_toolstack(
+    host: Host, maker: Maker, make_target: MakeTarget
+) -> None:
+    """By the document that generate_config gave, before the SR is plugged in: HA's statefile."""
+    target = make_target(chap=_ME, mutual=_IT)
+    lun = target.add_lun(GiB)
+    with maker.repository(lun, {**target.device_config(lun), **chap(_ME, _IT)}) as sr:
+        disk = sr.create(4 * BLOCK, type="raw")
+        this_host = sr.api.session.get_this_host(sr.session.handle)
+        document = sr.api.VDI.generate_config(this_host, disk.ref)
+        unplug(sr)
+        assert sessions(host, target) == []
+        device = carry_out(host, document)["params"]
+        host.write(device, (0, b"written by a host alone"))
+        carry_out(host, document.replace("attach_from_config", "detach_from_config"))
+        assert sessions(host, target) == []
+        plug(sr)
+        with disk.plugged("RO") as device:
+            assert host.read(device, 0, 23) == b"written by a host alone"
+
+
+def carry_out(host: Host, document: str) -> Any:
+    """What the driver answers to a document."""
+    return loads(host.sm_call("lvhdoiscsi", document).stdout)[0][0]
