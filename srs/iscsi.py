@@ -197,7 +197,7 @@ def discover(address: str, port: int, chap: Chap) -> list[Portal]:
         if not chap.user:
             raise ISCSIDiscovery(f"{at}: {_reason(error)}") from error
         text = _discover_as(chap, at, words)
-    return [_portal(line) for line in text.splitlines() if " iqn." in line or " eui." in line]
+    return portals_in(text)
 
 
 def _discover_as(chap: Chap, at: str, words: list[str]) -> str:
@@ -213,8 +213,13 @@ def _discover_as(chap: Chap, at: str, words: list[str]) -> str:
         raise ISCSIDiscovery(f"{at} as {chap.user}: {_reason(error)}") from None
 
 
+def portals_in(text: str) -> list[Portal]:
+    """From lines `address:port,group name`; names begin with their kind."""
+    kinds = (" iqn.", " eui.", " naa.")
+    return [_portal(line) for line in text.splitlines() if any(kind in line for kind in kinds)]
+
+
 def _portal(line: str) -> Portal:
-    """From `address:port,group iqn`."""
     where, iqn = line.split()
     address, _, port = where.partition(",")[0].rpartition(":")
     return Portal(address.strip("[]"), int(port), iqn)
@@ -241,7 +246,7 @@ def login(portals: list[Portal], chap: Chap, recovery: int) -> None:
     settings["node.session.timeo.replacement_timeout"] = str(recovery)
     for portal in portals:
         if portal not in there:
-            _change_record(portal, settings)
+            change_record(portal, settings)
             where = f"{_host_part(portal.address)}:{portal.port}"
             try:
                 _admin("node", "-T", portal.iqn, "-p", where, "--login")
@@ -260,7 +265,12 @@ def _record(portal: Portal) -> str:
     raise ISCSILogin(f"there is no record of {portal.iqn} at {portal.address}:{portal.port}")
 
 
-def _change_record(portal: Portal, settings: dict[str, str]) -> None:
+def change_record(portal: Portal, settings: dict[str, str]) -> None:
+    """Change what the next login to a portal goes by; readers find the old record or the new one.
+
+    Raises:
+        ISCSILogin: the portal was never discovered.
+    """
     path = _record(portal)
     lines = _text(path).splitlines()
     kept = [line for line in lines if line.partition(" = ")[0] not in settings]

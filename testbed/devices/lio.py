@@ -98,10 +98,15 @@ class Fabric(ABC):
 
     def remove_lun(self, lun: Lun) -> None:
         """Take a LUN away, and delete its disk."""
+        self.eject_lun(lun)
+        lun.disk.path.unlink()
+
+    def eject_lun(self, lun: Lun) -> None:
+        """Take a LUN away, and unplug its disk, whose file stays."""
         self.unplug_lun(lun)
         self.configure([["drop", f"target/{lun.back_end}"]])
         self._luns.remove(lun)
-        self._machine.remove_disk(self._machine.like(lun.disk))
+        self._machine.eject_disk(self._machine.like(lun.disk))
 
     def resize_lun(self, lun: Lun, size: int) -> None:
         """Give a LUN that was made with room another size; hosts see it when they look again."""

@@ -1,0 +1,90 @@
+"""Sessions counted by target, and records of targets changed in their files."""
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from srs import iscsi, paths, sessionrefs
+from srs.iscsi import Chap, Portal
+from srs.scsierrors import ISCSILogin
+
+_IQN = "iqn.2026-01.org.example:disks"
+
+
+@pytest.fixture(autouse=True)
+def refs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(paths, "SESSION_REFS", str(tmp_path / "sr-ref"))
+    return tmp_path / "sr-ref"
+
+
+def test_the_last_user_says_so(refs: Path) -> None:
+    sessionrefs.add(_IQN, "one")
+    sessionrefs.add(_IQN, "one")
+    sessionrefs.add(_IQN, "other")
+    assert sessionrefs.targets_of("one") == [_IQN]
+    assert not sessionrefs.drop(_IQN, "one")
+    assert sessionrefs.targets_of("one") == []
+    assert sessionrefs.users(_IQN) == {"other"}
+    assert sessionrefs.drop(_IQN, "other")
+    assert list(refs.iterdir()) == []
+    assert sessionrefs.drop(_IQN, "nobody")
+
+
+RECORD = """\
+# BEGIN RECORD 2.1.8
+node.name = {iqn}
+node.session.auth.authmethod = None
+node.session.timeo.replacement_timeout = 120
+# END RECORD
+"""
+
+
+@pytest.fixture
+def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A record as discovery leaves it."""
+    directory = tmp_path / "nodes" / _IQN / "192.0.2.1,3260,1"
+    directory.mkdir(parents=True)
+    path = directory / "default"
+    path.write_text(RECORD.format(iqn=_IQN))
+    monkeypatch.setattr(iscsi, "_RECORDS", (str(tmp_path / "none"), str(tmp_path / "nodes")))
+    return path
+
+
+def test_a_record_takes_settings_and_keeps_the_rest(record: Path) -> None:
+    chap = Chap("me", "secret = with signs", "it", "another")
+    for _ in range(2):
+        iscsi.change_record(Portal("192.0.2.1", 3260, _IQN), chap.settings("node.session.auth"))
+    lines = record.read_text().splitlines()
+    assert lines[0].startswith("# BEGIN")
+    assert lines[-1] == "# END RECORD"
+    assert sorted(lines[1:-1]) == sorted(
+        [
+            f"node.name = {_IQN}",
+            "node.session.timeo.replacement_timeout = 120",
+            "node.session.auth.authmethod = CHAP",
+            "node.session.auth.username = me",
+            "node.session.auth.password = secret = with signs",
+            "node.session.auth.username_in = it",
+            "node.session.auth.password_in = another",
+        ]
+    )
+    assert stat.S_IMODE(record.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    "portal", [Portal("192.0.2.1", 3261, _IQN), Portal("192.0.2.1", 3260, "iqn.2026-01.org:other")]
+)
+def test_a_target_that_was_not_discovered(record: Path, portal: Portal) -> None:
+    before = record.read_text()
+    with pytest.raises(ISCSILogin, match="no record"):
+        iscsi.change_record(portal, {})
+    assert record.read_text() == before
+
+
+def test_a_line_of_discovery() -> None:
+    text = f"192.0.2.1:3260,1 {_IQN}\n[2001:db8::1]:860,2 eui.0011223344556677\nsomething else\n"
+    assert iscsi.portals_in(text) == [
+        Portal("192.0.2.1", 3260, _IQN),
+        Portal("2001:db8::1", 860, "eui.0011223344556677"),
+    ]
