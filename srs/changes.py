@@ -34,18 +34,20 @@ def changed_blocks(logs: Logs, session: Session, older: str, newer: str) -> str:
 
 
 def _collect(logs: Logs, session: Session, older: str, newer: str) -> str:
+    if not logs.exists(older):
+        raise CBTChangedBlocksError(f"{older} has no log")
     bits = size = 0
-    uuid, seen = older, {older}
+    uuid, log, seen = older, cbt.get(logs.open(older)), {older}
     while uuid != newer:
-        following = str(cbt.get(logs.open(uuid)).child) if logs.exists(uuid) else ""
+        following = str(log.child)
         if following in seen or not logs.exists(following):
             raise CBTChangedBlocksError(f"no log leads from {uuid} to {newer}")
-        log = cbt.get(logs.open(following))
+        log, bitmap = cbt.read(logs.open(following))
         if log.parent != UUID(uuid):
             raise CBTChangedBlocksError(f"the log of {following} does not continue {uuid}")
         if log.size < size or not (log.consistent or _is_live(session, following)):
             raise CBTMetadataInconsistent(following)
-        bits |= int.from_bytes(cbt.get_bitmap(logs.open(following)), "little")
+        bits |= int.from_bytes(bitmap, "little")
         size, uuid = log.size, following
         seen.add(following)
     return b64encode(cbt.changed(bits.to_bytes(cbt.bitmap_length(size), "little"))).decode()

@@ -12,14 +12,17 @@ The SR's directory is `/run/sr-mount/<SR uuid>`, a bind mount of `location`. In 
     <uuid>.raw      a raw disk
     <uuid>.cbtlog   which blocks of a disk changed, see srs.tracking
     <name>.new      being written; renamed into place when it is whole
-    clone_<uuid>    journal of a split, see srs.filestore
-    .journal-<uuid> undo journal of a resize
+    clone_<uuid>    journal of a split, see srs.file_split
+    revert_<uuid>   journal of a revert, see srs.file_replace
+    resize_<uuid>   journal of a resize
+    .journal-<uuid> undo journal of a resize that moves blocks
 """
 
 import os
+from contextlib import suppress
 from typing import ClassVar, Final
 
-from srs import fist, mounts, paths
+from srs import file_replace, file_split, mounts, paths, recovery
 from srs.cbtlogs import FileLogs
 from srs.cow import CowSR
 from srs.datapath import tap
@@ -30,10 +33,13 @@ from srs.errors import (
     SRError,
     SRInUse,
     SRNotEmpty,
+    SRScan,
     SRUnavailable,
 )
 from srs.filestore import FileStore
 from srs.gc.files import FileMedium
+from srs.gc.medium import LEAF
+from srs.journal import REVERT, SPLIT, Entry, FileJournal
 from srs.protocol import Request
 from srs.records import Space
 from srs.snapshot import Branch, Plan
@@ -105,7 +111,9 @@ class FileSR(CowSR):
         tap.forget_host(self.session, self.uuid, self.ref)
         if self.request.is_master:
             self.mend()
-            self.scan()
+            # One image that is lost must not take the others with it; a scan names it.
+            with suppress(SRScan):
+                self.scan()
 
     def is_attached(self) -> bool:
         """Whether the mount point shows the disks' directory."""
@@ -137,7 +145,7 @@ class FileSR(CowSR):
         self.detach()
 
     def _empty(self) -> None:
-        self.store.recover()
+        self.mend()
         if any(not disk.hidden for disk in self.store.disks()):
             raise SRNotEmpty(self.uuid)
         for name in os.listdir(self.path):
@@ -205,14 +213,15 @@ class FileSR(CowSR):
 
     def insert_base(self, disk: Disk, base: str, plan: Plan) -> Branch:
         """See CowSR."""
-        return self.store.insert_base(disk, base, plan.twin)
+        return file_split.split(self.store, disk, base, plan.twin)
+
+    def begin_revert(self, target: Disk, source: Disk) -> None:
+        """See CowSR."""
+        file_replace.begin(self.store, target, source)
 
     def replace(self, target: Disk, like: Disk) -> Disk:
-        """See CowSR. The rename in put_leaf is the commit point of a revert."""
-        fist.point("FileSR_revert_create_insert")
-        fist.point("FileSR_revert_create_src")
-        fist.point("FileSR_revert_create_dest")
-        return self.store.put_leaf(target.uuid, like)
+        """See CowSR."""
+        return file_replace.replace(self.store, target, like)
 
     def open_disk(self, disk: Disk, *, writable: bool) -> str:
         """See CowSR: files need no opening."""
@@ -227,8 +236,34 @@ class FileSR(CowSR):
 
     def is_pending(self, uuid: str) -> bool:
         """See CowSR."""
-        return self.store.is_pending(uuid)
+        return any(uuid in recovery.disks_of(entry) for entry in self.pending())
 
-    def recover(self) -> list[str]:
+    # -- the journal
+
+    @property
+    def journal(self) -> FileJournal:
         """See CowSR."""
-        return [*self.store.recover(), *self.medium().recover()]
+        return self.store.journal
+
+    def pending(self) -> list[Entry]:
+        """See CowSR."""
+        return self.store.pending()
+
+    def settle(self, entry: Entry) -> bool:
+        """See CowSR."""
+        if entry.kind == SPLIT:
+            return file_split.settle(self.store, entry)
+        if entry.kind == REVERT:
+            return file_replace.settle(self.store, entry)
+        if entry.kind == LEAF:
+            self.medium().end_leaf(entry.id, entry.value)
+            return True
+        return self.store.undo_growth(entry)
+
+    def drop(self, entry: Entry) -> None:
+        """See CowSR."""
+        self.store.drop(entry)
+
+    def sweep(self) -> None:
+        """See CowSR."""
+        self.store.sweep()

@@ -7,49 +7,39 @@
     └── Unimplemented 38       resizing a raw disk
 
 A new image is written as `<name>.new`, made durable, and renamed: the rename is the commit
-point, and a leftover `.new` is rubbish. That one step is all that a revert needs, because
-rename(2) drops the old image in it. Splitting a disk D into base B and leaves takes several:
-
-    1  journal clone_<D> = <B>_<twin>
-    2  link(D, B)                          B and D are one file
-    3  D.new, twin.new: leaves above B; twin.new -> twin
-    4  rename(D.new, D)                    commit point: D is a leaf above B
-    5  hide B
-    6  drop the journal
-
-Until step 4 recovery removes B and the leaves; after it, it hides B. B cannot be hidden
-earlier: it shares its footer with D.
+point, and a leftover `.new` is rubbish. Splitting a disk and replacing one, which take several
+steps, are in srs.file_split and srs.file_replace.
 
 Images have block tables for their size. Growing one may have to move blocks; until that is
 done a file `.journal-<uuid>` can undo it.
+
+Whoever uses a store holds the SR's lock.
 """
 
-import errno
 import os
-from contextlib import suppress
-from typing import Final, NoReturn
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
 
 from srs import fist, vhd
 from srs.errors import SRScan, Unimplemented, VDISize, VDIUnavailable
-from srs.journal import FileJournal, fsync_directory
-from srs.snapshot import Branch
-from srs.vdi import Disk, uuid_in
+from srs.gc.medium import LEAF
+from srs.journal import RESIZE, REVERT, SPLIT, Entry, FileJournal, fsync_directory
+from srs.vdi import MAX_SIZE, Disk, uuid_in
 
-_NEW: Final = ".new"
-_SPLIT: Final = "clone"
 #: What a leaf-coalesce has replaced, see srs.gc.files: no disk of its own.
 _OLD: Final = "OLD_"
-_NO_TWIN: Final = "-"
-#: Names of the undo journals of resizes begin so.
-_RESIZE: Final = ".journal-"
+NEW: Final = ".new"
+#: Names of the undo journals of the VHD engine begin so.
+_UNDO: Final = ".journal-"
 
 
 class FileStore:
-    """The images in a directory; whoever uses it holds the SR's lock."""
+    """The images in a directory, and the journal beside them."""
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
-        self._journal = FileJournal(directory, (_SPLIT,))
+        self.journal = FileJournal(directory, (SPLIT, LEAF, REVERT, RESIZE))
 
     def path(self, name: str) -> str:
         """A file of the directory."""
@@ -59,7 +49,8 @@ class FileStore:
         """The file of a disk."""
         return self.path(f"{disk.uuid}.{'raw' if disk.raw else 'vhd'}")
 
-    def _vhd(self, uuid: str) -> str:
+    def vhd_path(self, uuid: str) -> str:
+        """The file of a VHD."""
         return self.path(f"{uuid}.vhd")
 
     # -- looking
@@ -81,7 +72,7 @@ class FileStore:
         return Disk(uuid, raw.st_size, raw.st_size, raw=True)
 
     def _vhd_disk(self, uuid: str) -> Disk:
-        path = self._vhd(uuid)
+        path = self.vhd_path(uuid)
         try:
             utilisation = os.stat(path).st_size
             info = vhd.query(path, resolve_parent=False)
@@ -110,11 +101,12 @@ class FileStore:
 
     def has_data(self, disk: Disk) -> bool:
         """Whether the image holds any block."""
-        return bool(vhd.query(self._vhd(disk.uuid), resolve_parent=False, allocated=True).allocated)
+        path = self.vhd_path(disk.uuid)
+        return bool(vhd.query(path, resolve_parent=False, allocated=True).allocated)
 
     def depth(self, disk: Disk) -> int:
         """How many images a reader follows."""
-        return vhd.query(self._vhd(disk.uuid), depth=True).depth or 1
+        return vhd.query(self.vhd_path(disk.uuid), depth=True).depth or 1
 
     # -- changing
 
@@ -126,7 +118,7 @@ class FileStore:
 
     def _put_raw(self, uuid: str, size: int) -> Disk:
         name = f"{uuid}.raw"
-        with open(self.path(name + _NEW), "wb") as file:
+        with open(self.path(name + NEW), "wb") as file:
             file.truncate(size)
         self._commit(name)
         return self.disk(uuid)
@@ -136,106 +128,99 @@ class FileStore:
 
         Args:
             uuid: the disk.
-            like: a disk without data of its own, whose size and ancestors it gets.
+            like: a base copy, or a disk without data of its own; the leaf gets its size, and
+                stands on it or on what it stands on.
         """
-        name = f"{uuid}.vhd"
-        try:
-            if like.parent:
-                vhd.snapshot(self.path(name + _NEW), self.path_of(like))
-            else:
-                vhd.create(self.path(name + _NEW), like.size)
-            self._commit(name)
-        except BaseException:
-            self._remove(name + _NEW)
-            raise
+        with self.new_leaf(uuid, like):
+            pass
         return self.disk(uuid)
+
+    @contextmanager
+    def new_leaf(self, uuid: str, like: Disk) -> Iterator[None]:
+        """As put_leaf; the block runs when the new image is whole, and not in its place yet."""
+        name = f"{uuid}.vhd"
+        with fist.undone_by(lambda: self._unlink(name + NEW)):
+            if like.parent or like.hidden:
+                vhd.snapshot(self.path(name + NEW), self.path_of(like))
+            else:
+                vhd.create(self.path(name + NEW), like.size)
+            yield
+            self._commit(name)
 
     def _commit(self, name: str) -> None:
         """Put a new file in its place: it is whole, then it is there, then that is durable."""
-        fd = os.open(self.path(name + _NEW), os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(self.path(name + NEW), os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(fd)
         finally:
             os.close(fd)
-        os.rename(self.path(name + _NEW), self.path(name))
+        os.rename(self.path(name + NEW), self.path(name))
         fsync_directory(self._directory)
 
-    def _remove(self, name: str) -> None:
+    def _unlink(self, name: str) -> bool:
         try:
             os.unlink(self.path(name))
         except FileNotFoundError:
-            return
+            return False
+        return True
+
+    def remove(self, *names: str) -> None:
+        """Remove those of the files that are there, for good."""
+        gone = [self._unlink(name) for name in names]
+        if any(gone):
+            fsync_directory(self._directory)
 
     def destroy(self, disk: Disk) -> None:
-        """Remove an image."""
-        self._remove(os.path.basename(self.path_of(disk)))
-        fsync_directory(self._directory)
+        """Remove an image, and what a resize that failed left beside it."""
+        self.remove(
+            os.path.basename(self.path_of(disk)), _UNDO + disk.uuid, f"{RESIZE}_{disk.uuid}"
+        )
 
     def grow(self, disk: Disk, size: int) -> Disk:
-        """Make an image larger; after a crash in the middle :meth:`recover` undoes it."""
+        """Make an image larger; after a crash in the middle :meth:`undo_growth` helps."""
         if disk.raw:
             raise Unimplemented("raw disks in files do not grow")
         try:
-            vhd.resize(self._vhd(disk.uuid), size, journal=self.path(_RESIZE + disk.uuid))
+            vhd.resize(self.vhd_path(disk.uuid), size, journal=self.path(_UNDO + disk.uuid))
         except vhd.SizeRefused as error:
             raise VDISize(error) from error
         return self.disk(disk.uuid)
 
-    def insert_base(self, disk: Disk, base: str, twin: str) -> Branch:
-        """Split a disk; see the module's text for the steps."""
-        self._journal.create(_SPLIT, disk.uuid, f"{base}_{twin or _NO_TWIN}")
-        with fist.undone_by(lambda: self._settle(disk.uuid, base, twin)):
-            fist.point("FileSR_fail_hardlink", _no_hardlinks)
-            os.link(self._vhd(disk.uuid), self._vhd(base))
-            fist.point("FileSR_fail_snap1", _full)
-            if twin:
-                vhd.snapshot(self._vhd(twin) + _NEW, self._vhd(base))
-                self._commit(f"{twin}.vhd")
-            fist.point("FileSR_fail_snap2", _full)
-            vhd.snapshot(self._vhd(disk.uuid) + _NEW, self._vhd(base))
-            self._commit(f"{disk.uuid}.vhd")  # the commit point
-        self._settle(disk.uuid, base, twin)
-        return Branch(self.disk(disk.uuid), self.disk(base), self.disk(twin) if twin else None)
+    # -- after a crash
 
-    def _settle(self, leaf: str, base: str, twin: str) -> None:
-        """End a split: undo it before its commit point, finish it after; drop the journal."""
-        if os.path.exists(self._vhd(base)):
-            if os.path.samefile(self._vhd(leaf), self._vhd(base)):
-                for name in (f"{twin}.vhd", f"{twin}.vhd{_NEW}", f"{leaf}.vhd{_NEW}"):
-                    self._remove(name)
-                self._remove(f"{base}.vhd")
-                fsync_directory(self._directory)
-            else:
-                vhd.set_hidden(self._vhd(base), True)
-        self._journal.remove(_SPLIT, leaf)
+    def pending(self) -> list[Entry]:
+        """Entries of the journal, and those that are missing.
 
-    def is_pending(self, uuid: str) -> bool:
-        """Whether a split or a resize of the image was begun."""
-        resizing = os.path.exists(self.path(_RESIZE + uuid))
-        return resizing or any(entry.id == uuid for entry in self._journal.entries())
+        Undo journals that other programs left are resizes, old images leaf-coalesces.
+        """
+        names = os.listdir(self._directory)
+        entries = self.journal.entries(names)
+        known = {(entry.kind, entry.id) for entry in entries}
+        left = {(RESIZE, name.removeprefix(_UNDO)) for name in names if name.startswith(_UNDO)}
+        left |= {(LEAF, uuid_in(name)) for name in names if name.startswith(_OLD)}
+        return [*entries, *(Entry(*which, "") for which in sorted(left - known))]
 
-    def recover(self) -> list[str]:
-        """End what a crash interrupted; returns the disks that it was about."""
-        touched = []
-        for entry in self._journal.entries():
-            base, _, twin = entry.value.partition("_")
-            self._settle(entry.id, base, "" if twin == _NO_TWIN else twin)
-            touched += [entry.id]
+    def undo_growth(self, entry: Entry) -> bool:
+        """Bring back an image that a crash left between two sizes; says whether it is larger.
+
+        Raises:
+            VHDError: there is no way back.
+            VDIUnavailable: it is lost.
+        """
+        undo, image = self.path(_UNDO + entry.id), self.vhd_path(entry.id)
+        if not os.path.exists(image):
+            return False
+        if os.path.exists(undo):
+            vhd.revert_journal(image, undo)
+        return self.disk(entry.id).size > int(entry.value.partition("_")[0] or MAX_SIZE)
+
+    def drop(self, entry: Entry) -> None:
+        """Drop an entry."""
+        undo = [_UNDO + entry.id] if entry.kind == RESIZE else []
+        self.remove(f"{entry.kind}_{entry.id}", *undo)
+
+    def sweep(self) -> None:
+        """Remove what was being written when a call died."""
         for name in os.listdir(self._directory):
-            if name.endswith(_NEW):
-                self._remove(name)
-            elif name.startswith(_RESIZE):
-                uuid = name.removeprefix(_RESIZE)
-                # An image that cannot be brought back is poisoned, and says so to its users.
-                with suppress(vhd.VHDError):
-                    vhd.revert_journal(self._vhd(uuid), self.path(name))
-                touched.append(uuid)
-        return touched
-
-
-def _no_hardlinks() -> NoReturn:
-    raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
-
-
-def _full() -> NoReturn:
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            if name.endswith(NEW):
+                self._unlink(name)

@@ -25,7 +25,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Final, NoReturn
 
@@ -49,6 +49,10 @@ NAMES: Final = frozenset(
 
     FileSR_revert_create_insert FileSR_revert_create_src FileSR_revert_create_dest
     LVM_revert_create_insert LVM_revert_create_src LVM_revert_create_dest
+    FileSR_clone_after_create_journal FileSR_clone_after_commit
+    FileSR_revert_committed FileSR_revert_before_remove_journal
+    LVM_revert_renamed LVM_revert_committed LVM_revert_before_remove_journal
+    resize_after_create_journal resize_after_grow
 
     LVHDRT_finding_a_suitable_pair LVHDRT_coalescing_before_inflate_grandparent
     LVHDRT_inflating_the_parent LVHDRT_coalescing_VHD_data
@@ -72,7 +76,7 @@ NAMES: Final = frozenset(
     """.split()  # noqa: SIM905  # one name after the other is easier to read
 )
 
-_EXIT: Final = "LVHDRT_exit"
+EXIT: Final = "LVHDRT_exit"
 _SECONDS: Final = 30.0
 #: Seconds between two looks whether a call that is held may go on.
 _LOOK: Final = 0.01
@@ -108,26 +112,26 @@ def point(name: str, failure: Callable[[], NoReturn] | None = None) -> None:
 def _reached(name: str, failure: Callable[[], NoReturn] | None) -> None:
     with open(paths.FIST + name, encoding="ascii") as file:
         words = file.read().split()
-    _tell(name)
-    match words:
-        case ["kill"]:
-            os.kill(os.getpid(), signal.SIGKILL)
-        case ["power-cut"]:
-            while True:
-                signal.pause()
-        case [] if failure:
-            failure()
-        case ["hold"]:
-            while os.access(paths.FIST + name, os.F_OK):
-                time.sleep(_LOOK)
-        case ["error"]:
-            raise FistPoint(name)
-        case [] if os.access(paths.FIST + _EXIT, os.F_OK):
-            with _announced(name):
+    waits = words[:1] == ["sleep"] or not (words or failure)
+    with _announced(name) if waits else nullcontext():
+        _tell(name)
+        match words:
+            case ["kill"]:
+                os.kill(os.getpid(), signal.SIGKILL)
+            case ["power-cut"]:
+                while True:
+                    signal.pause()
+            case ["hold"]:
+                while os.access(paths.FIST + name, os.F_OK):
+                    time.sleep(_LOOK)
+            case ["sleep", seconds]:
+                time.sleep(float(seconds))
+            case [] if failure:
+                failure()
+            case [] if not os.access(paths.FIST + EXIT, os.F_OK):
+                time.sleep(_SECONDS)
+            case _:
                 raise FistPoint(name)
-        case _:
-            with _announced(name):
-                time.sleep(float(words[1]) if words else _SECONDS)
 
 
 def _tell(name: str) -> None:

@@ -17,17 +17,27 @@ entry without a value, the value is also a tag of the volume: volume and tags ap
 commit of LVM's metadata. Entries of other implementations, without the tag, are read from
 sector 0.
 
-In a directory an entry is a file `<kind>_<id>` that holds the value, renamed into place.
+In a directory an entry is a file `<kind>_<id>` that holds the value, and ends with its line.
+
+An entry is durable before the operation's first change. So one whose value is not whole, which
+is read as an empty value, is about an operation that has not changed anything.
 """
 
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, NoReturn, Protocol
 
 from srs import fist
 from srs.errors import LVMCreate, LVMNoVolume, LVMRead, LVMWrite, SRError
 from srs.volumes import VolumeGroup
+
+#: Kinds, and their values.
+SPLIT: Final = "clone"  # <base copy>_<clone, snapshot>
+REVERT: Final = "revert"  # <snapshot>[_...]
+RESIZE: Final = "resize"  # what it was, as the medium needs it
+INFLATE: Final = "inflate"  # size of the volume before, bytes
 
 _TAG: Final = "journaler"
 _VALUE_TAG: Final = "journal."
@@ -84,7 +94,7 @@ class VolumeJournal:
         """All entries; a foreign one costs an activation.
 
         Raises:
-            LVMRead: a value cannot be read.
+            LVMRead: the volume of an entry cannot be read.
         """
         names = [name for name, lv in self._group.volumes.items() if _TAG in lv.tags]
         return [self._entry(name) for name in names]
@@ -133,7 +143,9 @@ class VolumeJournal:
         tagged = [tag for tag in tags if tag.startswith(_VALUE_TAG)]
         if tagged:
             return Entry(kind, id, tagged[0].removeprefix(_VALUE_TAG))
-        if kind in _ALWAYS_IN_BODY or (value == "1" and kind not in _MARKS):
+        if kind in _ALWAYS_IN_BODY:
+            return Entry(kind, id, self._foreign_value(name))
+        if value == "1" and kind not in _MARKS:
             return Entry(kind, id, self._foreign_value(name) or value)
         return Entry(kind, id, value)
 
@@ -143,7 +155,7 @@ class VolumeJournal:
         try:
             with open(self._group.path(name), "rb") as device:
                 return decode_body(device.read(_SECTOR))
-        except (OSError, ValueError) as error:
+        except OSError as error:
             raise LVMRead(f"journal {name}: {error}") from error
 
 
@@ -167,17 +179,12 @@ def encode_body(value: str) -> bytes:
 
 
 def decode_body(sector: bytes) -> str:
-    """The value in sector 0; empty if nothing was written yet.
-
-    Raises:
-        ValueError: something else is in it.
-    """
+    """The value in sector 0; empty if none was written yet, whatever stood there before."""
     length, blank, rest = sector.partition(b" ")
-    if not length.strip(b"\0"):
-        return ""
     if not blank or not length.isdigit() or int(length) > len(rest):
-        raise ValueError("sector 0 holds no journal value")
-    return rest[: int(length)].decode("ascii")
+        return ""
+    value = rest[: int(length)].decode("ascii", "replace")
+    return value if _VALUE.fullmatch(value) else ""
 
 
 def _write_sector(path: str, data: bytes) -> None:
@@ -200,18 +207,19 @@ class FileJournal:
         self._directory = directory
         self._kinds = kinds
 
-    def entries(self) -> list[Entry]:
-        """All entries."""
+    def entries(self, names: Iterable[str] | None = None) -> list[Entry]:
+        """All entries; `names` are those in the directory, where the caller knows them."""
         found = []
-        for name in sorted(os.listdir(self._directory)):
+        for name in sorted(os.listdir(self._directory) if names is None else names):
             kind, _, id = name.partition("_")
-            if kind in self._kinds and _WORD.fullmatch(id) and not id.endswith(".new"):
-                with open(self._path(kind, id), encoding="ascii") as file:
-                    found.append(Entry(kind, id, file.readline().rstrip("\n")))
+            if kind in self._kinds and _WORD.fullmatch(id):
+                with open(self._path(kind, id), encoding="ascii", errors="replace") as file:
+                    value, end, _ = file.readline().partition("\n")
+                found.append(Entry(kind, id, value if end else ""))
         return found
 
     def create(self, kind: str, id: str, value: str) -> None:
-        """Add an entry: whole or not at all, and durable.
+        """Add an entry; it is durable when this returns, and gone when it fails.
 
         Raises:
             LVMCreate: there is one of that kind and id.
@@ -219,14 +227,17 @@ class FileJournal:
         """
         _check(kind, id, value)
         path = self._path(kind, id)
-        if os.path.exists(path):
-            raise LVMCreate(f"journal {path} exists")
-        with open(path + ".new", "w", encoding="ascii") as file:
-            file.write(value + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(path + ".new", path)
-        fsync_directory(self._directory)
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except FileExistsError:
+            raise LVMCreate(f"journal {path} exists") from None
+        with fist.undone_by(lambda: os.unlink(path)):
+            try:
+                os.write(fd, f"{value}\n".encode("ascii"))
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            fsync_directory(self._directory)
 
     def remove(self, kind: str, id: str) -> None:
         """Drop an entry.

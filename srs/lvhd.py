@@ -13,16 +13,18 @@ activated for writing, and gives it back afterwards.
 
 from contextlib import suppress
 from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, Final
 
-from srs import groups, lvhd_replace, lvhd_split, records, slave
+from srs import fist, groups, lvhd_replace, lvhd_split, records, slave
 from srs import lvhd_layout as layout
 from srs.cbtlogs import VolumeLogs
 from srs.cow import CowSR
 from srs.datapath import tap
-from srs.errors import InvalidArg, SRInUse, SRNotEmpty, SRUnavailable
+from srs.errors import InvalidArg, SRInUse, SRNotEmpty, SRUnavailable, VDIUnavailable
 from srs.file import VHD_CAPABILITIES
+from srs.gc.medium import LEAF
 from srs.gc.volumes import VolumeMedium
+from srs.journal import INFLATE, RESIZE, REVERT, SPLIT, Entry, VolumeJournal
 from srs.lvhd_slave import SlaveVolumes
 from srs.lvhd_store import VolumeStore
 from srs.lvm import LVMError
@@ -36,6 +38,9 @@ from srs.sr import DriverInfo
 from srs.tracking import is_written
 from srs.vdi import Disk
 from srs.volumes import EXTENT, VolumeGroup
+
+#: Kinds of journal entries, in the order in which they are settled; then come reverts.
+_ORDER: Final = (INFLATE, RESIZE, LEAF, SPLIT)
 
 
 class LVHDSR(CowSR):
@@ -53,6 +58,7 @@ class LVHDSR(CowSR):
         },
     )
     storage_type = "lvm"
+    fist_family = "LVM"
     raw_is_device = True
 
     def __init__(self, request: Request) -> None:
@@ -137,7 +143,9 @@ class LVHDSR(CowSR):
         tap.forget_host(self.session, self.uuid, self.ref)
         if self.request.is_master:
             self._prune_metadata()
-            self.scan()
+            # One image that is lost must not take the others with it; a scan names it.
+            with suppress(VDIUnavailable):
+                self.scan()
 
     def _metadata_is_active(self) -> bool:
         volume = self.group.volumes.get(layout.METADATA)
@@ -174,7 +182,7 @@ class LVHDSR(CowSR):
         devices = self.devices()
         if not self.group.exists:
             raise SRUnavailable(f"no volume group {self.group.name}")
-        self.recover()
+        self.mend()
         if any(not disk.hidden for disk in self.disks()):
             raise SRNotEmpty(self.uuid)
         self._deactivate_all()
@@ -301,9 +309,13 @@ class LVHDSR(CowSR):
         twin = self._leaf_size(disk.size, full=plan.twin_full)
         return lvhd_split.split(self.store, disk, base, leaf, plan.twin, twin)
 
+    def begin_revert(self, target: Disk, source: Disk) -> None:
+        """See CowSR."""
+        lvhd_replace.begin(self.store, target, source, self._leaf_size(source.size))
+
     def replace(self, target: Disk, like: Disk) -> Disk:
         """See CowSR."""
-        return lvhd_replace.replace(self.store, target, like, self._leaf_size(like.size))
+        return lvhd_replace.replace(self.store, target, like)
 
     def require_room(self, target: Disk, source: Disk, plan: Plan | None) -> None:
         """See CowSR. The old image is only given back at the end."""
@@ -336,15 +348,17 @@ class LVHDSR(CowSR):
         self.group.deactivate(*(self.store.volume_of(uuid).name for uuid in idle))
 
     def _is_small_at_rest(self, disk: Disk) -> bool:
-        return not disk.raw and (not self.thick or self._is_snapshot(disk))
+        return not disk.raw and (not self.thick or self._is_snapshot(disk.uuid))
 
-    def _is_snapshot(self, disk: Disk) -> bool:
-        record = self.metadata.disks().get(disk.uuid)
+    def _is_snapshot(self, uuid: str) -> bool:
+        record = self.metadata.disks().get(uuid)
         return record is not None and record.is_a_snapshot
 
     def medium(self) -> VolumeMedium:
         """See CowSR."""
-        return VolumeMedium(self.store, lambda disk: self.thick and not self._is_snapshot(disk))
+        return VolumeMedium(
+            self.store, lambda disk: self.thick and not self._is_snapshot(disk.uuid)
+        )
 
     def is_pending(self, uuid: str) -> bool:
         """See CowSR."""
@@ -372,14 +386,51 @@ class LVHDSR(CowSR):
     def _names(self, uuid: str) -> dict[str, str]:
         return {"srUuid": self.uuid, "vdiUuid": uuid}
 
-    def recover(self) -> list[str]:
+    # -- the journal
+
+    @property
+    def journal(self) -> VolumeJournal:
         """See CowSR."""
-        touched = [
-            *self.store.recover(),
-            *self.medium().recover(),
-            *lvhd_split.recover(self.store),
-            *lvhd_replace.recover(self.store),
-        ]
+        return self.store.journal
+
+    def pending(self) -> list[Entry]:
+        """See CowSR."""
+        entries = self.journal.entries()
+        known = [entry for kind in _ORDER for entry in entries if entry.kind == kind]
+        return known + lvhd_replace.pending(self.store)
+
+    def settle(self, entry: Entry) -> bool:
+        """See CowSR."""
+        done = False
+        if entry.kind == INFLATE:
+            self.store.undo_inflation(entry)
+        elif entry.kind == RESIZE:
+            done = self.store.undo_growth(entry)
+        elif entry.kind == REVERT:
+            done = lvhd_replace.settle(self.store, entry.id)
+        elif entry.kind == SPLIT:
+            thick = self.thick and not self._is_snapshot(entry.id)
+            done = lvhd_split.settle(self.store, entry, thick=thick)
+        else:
+            self.medium().end_leaf(entry.id, entry.value)
+        self.store.reactivate()
+        return done
+
+    def drop(self, entry: Entry) -> None:
+        """See CowSR."""
+        if entry.kind == REVERT:
+            lvhd_replace.drop(self.store, entry.id)
+            return
+        if entry.kind == SPLIT:
+            fist.point("LVHDRT_clone_vdi_before_remove_journal")
+        self.journal.remove(entry.kind, entry.id)
+
+    def mend(self) -> None:
+        """See CowSR; what a call that died left active is deactivated."""
+        super().mend()
         self.store.reactivate()
         self.store.deactivate_unused()
-        return touched
+
+    def sweep(self) -> None:
+        """See CowSR."""
+        self.store.sweep()

@@ -26,6 +26,8 @@ HIDDEN_TAG: Final = "hidden"
 #: A volume whose content has not been written yet: rubbish after a crash.
 UNFINISHED_TAG: Final = "unfinished"
 LOG_TAG: Final = "cbtlog"
+#: With its uuid: the snapshot that an image was made after by a revert.
+SOURCE_TAG: Final = "revert."
 #: Virtual size that every VHD has tables for.
 TABLE_SIZE: Final = 2 << 40
 

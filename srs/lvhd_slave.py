@@ -179,7 +179,7 @@ class SlaveVolumes:
         own = {layout.vhd_name(uuid), layout.raw_name(uuid), layout.log_name(uuid)}
         if not own & names.keys():
             return any(uuid in name for name in names)
-        return any(uuid in name for name in names.keys() - own - {layout.old_name(uuid)})
+        return any(uuid in name for name in names.keys() - own)
 
     def _needs(self, uuid: str) -> list[str]:
         """Names of the volumes that a disk's data path opens."""

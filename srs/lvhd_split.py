@@ -4,23 +4,22 @@
     2  rename D -> B; give back what B does not use
     3  new volume D, a leaf above B; the same for the twin
     4  hide B                              commit point: leaves are durable by now
-    5  make B read-only, drop the journal
+    5  make B read-only
 
 Before step 4 recovery removes the leaves and renames B back to D; nothing can have been
-written to the leaves, because the disk is paused. After it, it finishes step 5.
+written to the leaves, because the disk is paused. After it, it finishes step 5. The entry stays
+until the database knows, too.
 """
 
 from srs import fist, vhd
 from srs import lvhd_layout as layout
-from srs.errors import VDIUnavailable
-from srs.journal import Entry
+from srs.errors import SRNoSpace, VDIUnavailable
+from srs.journal import SPLIT, Entry
 from srs.lvhd_peek import peek
 from srs.lvhd_store import VolumeStore
 from srs.snapshot import Branch
 from srs.vdi import Disk
 from srs.volumes import EXTENT
-
-_SPLIT = "clone"
 
 
 def room_needed(store: VolumeStore, disk: Disk, leaf_sizes: list[int]) -> int:
@@ -37,9 +36,9 @@ def split(
     """Split a disk; sizes are those of the new volumes, in bytes."""
     sizes = [leaf_size, *([twin_size] if twin else [])]
     store.require_free(max(room_needed(store, disk, sizes), EXTENT))
-    store.journal.create(_SPLIT, disk.uuid, f"{base}_{twin}" if twin else base)
-    entry = Entry(_SPLIT, disk.uuid, f"{base}_{twin}")
-    with fist.undone_by(lambda: _settle(store, entry)):
+    entry = Entry(SPLIT, disk.uuid, f"{base}_{twin}" if twin else base)
+    store.journal.create(entry.kind, entry.id, entry.value)
+    with fist.undone_by(lambda: _undo(store, entry, full=disk.utilisation)):
         fist.point("LVHDRT_clone_vdi_after_create_journal")
         store.group.rename(layout.vhd_name(disk.uuid), layout.vhd_name(base))
         store.deflate(base)
@@ -54,22 +53,51 @@ def split(
         fist.point("LVHDRT_clone_vdi_after_parent_hidden")
         _finish(store, disk.uuid, base)
         fist.point("LVHDRT_clone_vdi_after_parent_ro")
-        fist.point("LVHDRT_clone_vdi_before_remove_journal")
-        store.journal.remove(_SPLIT, disk.uuid)
-    return Branch(store.disk(disk.uuid), store.disk(base), store.disk(twin) if twin else None)
+    return Branch(
+        entry, store.disk(disk.uuid), store.disk(base), store.disk(twin) if twin else None
+    )
 
 
-def _settle(store: VolumeStore, entry: Entry) -> None:
-    """End a split: undo it before its commit point, finish it after; drop the journal."""
+def leaves_of(entry: Entry) -> tuple[str, str]:
+    """The base copy and the twin of a split, empty for none."""
     base, _, twin = entry.value.partition("_")
-    if store.exists(base):
+    return base, twin
+
+
+def settle(store: VolumeStore, entry: Entry, *, thick: bool) -> bool:
+    """End a split: undo it before its commit point, finish it after; says which it was.
+
+    Args:
+        store: where.
+        entry: its journal entry.
+        thick: the disk's room is to be reserved.
+
+    Raises:
+        VDIUnavailable: the disk is neither there nor in its base copy.
+    """
+    base, _ = leaves_of(entry)
+    if base and store.exists(base):
         if _is_hidden(store, base):
             _finish(store, entry.id, base)
-        else:
-            fist.point("LVHDRT_clone_vdi_before_undo_clone")
-            _undo(store, entry.id, base, twin)
-            fist.point("LVHDRT_clone_vdi_after_undo_clone")
-    store.journal.remove(_SPLIT, entry.id)
+            return True
+        fist.point("LVHDRT_clone_vdi_before_undo_clone")
+        _restore(store, entry)
+        fist.point("LVHDRT_clone_vdi_after_undo_clone")
+    if not store.exists(entry.id):
+        raise VDIUnavailable(f"{entry.id} was lost while it was split")
+    _give_room(store, entry.id, thick=thick)
+    return False
+
+
+def _undo(store: VolumeStore, entry: Entry, *, full: int) -> None:
+    """After a failure; the disk gets the room back that it had, `full` bytes."""
+    base, _ = leaves_of(entry)
+    if store.exists(base):
+        if _is_hidden(store, base):
+            return  # it is done: recovery finishes it
+        _restore(store, entry)
+    store.inflate(entry.id, full)
+    store.journal.remove(entry.kind, entry.id)
 
 
 def _is_hidden(store: VolumeStore, uuid: str) -> bool:
@@ -88,8 +116,10 @@ def _finish(store: VolumeStore, leaf: str, base: str) -> None:
     store.group.set_readonly(name, True)
 
 
-def _undo(store: VolumeStore, leaf: str, base: str, twin: str) -> None:
-    leaves = [uuid for uuid in (leaf, twin) if uuid and store.exists(uuid)]
+def _restore(store: VolumeStore, entry: Entry) -> None:
+    """Make the base copy the disk again."""
+    base, twin = leaves_of(entry)
+    leaves = [uuid for uuid in (entry.id, twin) if uuid and store.exists(uuid)]
     if leaves:
         store.group.remove(*(store.volume_of(uuid).name for uuid in leaves))
     name = store.volume_of(base).name
@@ -97,19 +127,15 @@ def _undo(store: VolumeStore, leaf: str, base: str, twin: str) -> None:
     # A crash inside step 4 may have marked one of its two footers already: the disk must not
     # come back as half a base copy.
     vhd.set_hidden(store.group.path(name), False)
-    store.group.rename(name, layout.vhd_name(leaf))
-    if store.is_attached(leaf):
-        # Somebody writes to it, and step 2 took the room for that away.
-        store.inflate(leaf, layout.full_size(store.disk(leaf).size))
+    store.group.rename(name, layout.vhd_name(entry.id))
 
 
-def recover(store: VolumeStore) -> list[str]:
-    """End splits that a crash interrupted; returns the disks."""
-    touched = []
-    for entry in store.journal.entries():
-        if entry.kind == _SPLIT:
-            _settle(store, entry)
-            if not store.exists(entry.id):
-                raise VDIUnavailable(f"{entry.id} was lost while it was split")
-            touched.append(entry.id)
-    return touched
+def _give_room(store: VolumeStore, uuid: str, *, thick: bool) -> None:
+    """A disk that somebody writes to, or may at any time, needs the room that a split took."""
+    attached = store.is_attached(uuid)
+    if attached or thick:
+        try:
+            store.inflate(uuid, layout.full_size(store.disk(uuid).size))
+        except SRNoSpace:
+            if attached:
+                raise

@@ -15,14 +15,13 @@ from collections.abc import Callable
 from srs import fist, vhd
 from srs import lvhd_layout as layout
 from srs.errors import SRNoSpace, VDISize, VDIUnavailable
-from srs.journal import VolumeJournal
+from srs.journal import INFLATE, Entry, VolumeJournal
 from srs.lvhd_peek import peek
 from srs.refcount import RefCounts
 from srs.vdi import Disk
 from srs.volumes import EXTENT, LogicalVolume, VolumeGroup
 
 _SECTOR = 512
-_INFLATE = "inflate"
 
 
 class VolumeStore:
@@ -234,7 +233,7 @@ class VolumeStore:
         if size <= volume.size:
             return
         self.require_free(size - volume.size + EXTENT)
-        self.journal.create(_INFLATE, uuid, str(volume.size))
+        self.journal.create(INFLATE, uuid, str(volume.size))
         fist.point("LVHDRT_inflate_after_create_journal")
         self.group.activate(volume.name)
         self.group.resize(volume.name, size)
@@ -243,7 +242,7 @@ class VolumeStore:
         fist.point("LVHDRT_inflate_after_zeroOut")
         vhd.set_physical_size(self.group.path(volume.name), self.group.volume(volume.name).size)
         fist.point("LVHDRT_inflate_after_setSizePhys")
-        self.journal.remove(_INFLATE, uuid)
+        self.journal.remove(INFLATE, uuid)
 
     def deflate(self, uuid: str, size: int = 0) -> None:
         """Give back what a VHD's volume does not use; the footer moves first."""
@@ -263,19 +262,32 @@ class VolumeStore:
         finally:
             os.close(fd)
 
-    def recover(self) -> list[str]:
-        """Mend inflations that a crash interrupted, and drop unfinished volumes."""
-        touched = []
-        for entry in self.journal.entries():
-            if entry.kind == _INFLATE:
-                # Where the volume did not grow yet, its last sector is the footer that counts.
-                if self.exists(entry.id) and self.volume_of(entry.id).size > int(entry.value):
-                    self.group.activate(self.volume_of(entry.id).name)
-                    self._wipe_end(self.volume_of(entry.id).name)
-                    self.deflate(entry.id, int(entry.value))
-                self.journal.remove(_INFLATE, entry.id)
-                touched.append(entry.id)
+    # -- after a crash
+
+    def undo_inflation(self, entry: Entry) -> None:
+        """Cut a volume back to what it was."""
+        # Where the volume did not grow yet, its last sector is the footer that counts.
+        if entry.value and self.exists(entry.id):
+            volume, size = self.volume_of(entry.id), int(entry.value)
+            if volume.size > size:
+                self.group.activate(volume.name)
+                self._wipe_end(volume.name)
+                self.deflate(entry.id, size)
+
+    def undo_growth(self, entry: Entry) -> bool:
+        """Give back what a disk got that did not become larger; says whether it did."""
+        size, _, volume_size = entry.value.partition("_")
+        if not size or not self.exists(entry.id):
+            return False
+        disk = self.disk(entry.id)
+        if disk.size > int(size):
+            return True
+        if not disk.raw:
+            self.deflate(entry.id, int(volume_size))
+        return False
+
+    def sweep(self) -> None:
+        """Drop unfinished volumes."""
         tagged = [n for n, lv in self.group.volumes.items() if layout.UNFINISHED_TAG in lv.tags]
         if tagged:
             self.group.remove(*tagged)
-        return touched

@@ -7,7 +7,7 @@ brings the LUN here and the disk up. The host is nobody's master then: it writes
 import xmlrpc.client
 from typing import TYPE_CHECKING
 
-from srs.cow import CowVDI
+from srs.cowvdi import CowVDI
 from srs.datapath import tap
 from srs.datapath.server import Server
 from srs.datapath.store import Export

@@ -30,6 +30,8 @@ GC_PAUSE = f"{_ROOT}/run/sm/gc-pause"
 RUN = f"{_ROOT}/run"
 #: `<target IQN>`: the SRs that use a session with an iSCSI target, see srs.sessionrefs.
 SESSION_REFS = f"{_ROOT}/run/sr-ref"
+#: `<SR uuid>/<VDI uuid>`: a call on this host keeps the VDI paused.
+PAUSES = f"{_ROOT}/run/sm/paused"
 #: The toolstack listens here; local root needs no password.
 XAPI_SOCKET = f"{_ROOT}/var/lib/xcp/xapi"
 #: `<FIST><name>`: the file that switches a FIST point on, see srs.fist.

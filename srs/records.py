@@ -17,6 +17,7 @@ from srs.vdi import Disk
 _NEVER = "19700101T00:00:00Z"
 #: Keys of sm_config that describe the medium; others belong to attachment and collectors.
 _OWNED_KEYS = ("vhd-parent", "vdi_type", "type")
+_BLOCKS = "vhd-blocks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,12 @@ def refresh_sm_config(session: Session, ref: str, record: Record, disk: Disk) ->
                 session.call("VDI.remove_from_sm_config", ref, key)
             if key in wanted:
                 session.call("VDI.add_to_sm_config", ref, key, wanted[key])
+
+
+def forget_blocks(session: Session, ref: str, record: Record) -> None:
+    """Drop a collector's note of which blocks an image holds: it is another image now."""
+    if _BLOCKS in record["sm_config"]:
+        session.call("VDI.remove_from_sm_config", ref, _BLOCKS)
 
 
 def forget(session: Session, ref: str) -> None:

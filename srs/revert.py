@@ -17,15 +17,20 @@ So a second revert is always case A or C, and lengthens no chain. T's old image 
 one step of the medium, the commit point: before it T has its old content, after it S's. All
 refusals come before the first change; the split of B changes what S consists of, never what
 it reads as, so a crash after it leaves nothing to undo.
+
+From the first change to the last write to the database T has a journal entry. Until it is
+dropped nobody can attach T, so that its log of changed blocks need not be touched before the
+commit point: a revert that is undone leaves it as it was.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from srs import records, snapshot
+from srs import fist, records, recovery, snapshot
 from srs.datapath import tap
 from srs.errors import InvalidArg, VDIInUse, VDIUnavailable
+from srs.journal import REVERT, Entry
 from srs.session import Failure, Record
 from srs.vdi import Disk
 
@@ -38,11 +43,11 @@ _REF_PREFIX = "OpaqueRef:"
 def revert(sr: CowSR, snapshot_uuid: str, target: str) -> None:
     """Make the disk `target` (uuid or reference) read as the snapshot does."""
     sr.require_master()
-    source = sr.disk(snapshot_uuid)
+    source = sr.usable(snapshot_uuid)
     target_ref, target_uuid = _resolve(sr, target)
     if target_uuid == snapshot_uuid:
         raise InvalidArg("a disk cannot be reverted to itself")
-    old = sr.disk(target_uuid)
+    old = sr.usable(target_uuid)
     for disk in (source, old):
         snapshot.refuse_unless_leaf(disk, VDIUnavailable)
     with tap.paused(sr.session, sr.uuid, target_uuid, target_ref) as record:
@@ -52,15 +57,21 @@ def revert(sr: CowSR, snapshot_uuid: str, target: str) -> None:
         # Until the new leaf stands: what a user of the snapshot wrote is on the medium then,
         # and nothing is added to it that the new leaf would see.
         with tap.paused(sr.session, sr.uuid, source.uuid, source_ref) as source_record:
-            like = _without_data(sr, source, source_ref, source_record, old)
-            sr.tracking.reverting(target_uuid)
-            new = sr.replace(old, like)
+            split = _plan(sr, source, source_record, old)
+            entry = Entry(REVERT, target_uuid, source.uuid)
+            sr.begin_revert(old, source)
+            with fist.undone_by(lambda: recovery.undo(sr, REVERT, target_uuid)):
+                fist.point(f"{sr.fist_family}_revert_create_insert")
+                like = _without_data(sr, source, source_ref, source_record) if split else source
+                fist.point(f"{sr.fist_family}_revert_create_src")
+                new = sr.replace(old, like)
+        fist.point(f"{sr.fist_family}_revert_committed")
         sr.tracking.reverted(source.uuid, new, target_ref)
         records.refresh(sr.session, target_ref, record, new)
-        if "vhd-blocks" in record["sm_config"]:
-            # A collector's note of which blocks the old image held.
-            sr.session.call("VDI.remove_from_sm_config", target_ref, "vhd-blocks")
+        records.forget_blocks(sr.session, target_ref, record)
     records.adjust_space(sr.session, sr.ref, sr.space(), new.size - old.size)
+    fist.point(f"{sr.fist_family}_revert_before_remove_journal")
+    sr.drop(entry)
 
 
 def _resolve(sr: CowSR, target: str) -> tuple[str, str]:
@@ -76,14 +87,20 @@ def _resolve(sr: CowSR, target: str) -> tuple[str, str]:
         raise VDIUnavailable(f"no VDI {target}: {failure.error}") from failure
 
 
-def _without_data(sr: CowSR, source: Disk, ref: str, record: Record, target: Disk) -> Disk:
-    """The snapshot, with its data, if it holds any, moved into a base copy below it."""
-    if not sr.has_data(source):
-        sr.require_room(target, source, None)
-        return source
-    snapshot.require_depth(sr, source)
-    sr.require_room(target, source, snapshot.plan(sr, record))
-    return snapshot.split_off_base(sr, source, ref, record).leaf
+def _plan(sr: CowSR, source: Disk, record: Record, target: Disk) -> bool:
+    """Whether the snapshot has to be split; refuses what would not go through."""
+    split = sr.has_data(source)
+    if split:
+        snapshot.require_depth(sr, source)
+    sr.require_room(target, source, snapshot.plan(sr, record) if split else None)
+    return split
+
+
+def _without_data(sr: CowSR, source: Disk, ref: str, record: Record) -> Disk:
+    """The snapshot, with its data moved into a base copy below it."""
+    split = snapshot.split_off_base(sr, source, ref, record)
+    sr.drop(split.entry)
+    return split.leaf
 
 
 def _ref_of(sr: CowSR, disk: Disk) -> str:

@@ -26,6 +26,7 @@ from srs.datapath.server import Server
 from srs.errors import SRUnavailable, VDIUnavailable
 from srs.locks import Lock
 from srs.lvhd_slave import SlaveVolumes
+from srs.recovery import CRITICAL
 from srs.session import Failure, Session
 from srs.vdi import Disk
 
@@ -129,4 +130,4 @@ def _require_master_at_work(sr: CowSR) -> None:
     except Failure:
         working = False
     if not working:
-        raise SRUnavailable("Critical journals are pending. A scan is required.")
+        raise SRUnavailable(CRITICAL)

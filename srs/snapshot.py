@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from srs import records
 from srs.datapath import tap
 from srs.errors import SnapshotChainTooLong, SRError, Unimplemented, VDIClone, VDISnapshot
+from srs.journal import Entry
 from srs.records import BASE_COPY, Description
 from srs.session import Record
 from srs.vdi import MAX_CHAIN, Disk, Location, new_uuid
@@ -43,8 +44,9 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """A disk that was split."""
+    """A disk that was split; the entry is still in the journal."""
 
+    entry: Entry
     leaf: Disk
     base: Disk
     twin: Disk | None
@@ -64,7 +66,7 @@ def branch(
         clone: the new disk is an ordinary one.
     """
     sr.require_master()
-    disk = sr.disk(uuid)
+    disk = sr.usable(uuid)
     refuse_unless_leaf(disk, VDIClone if clone else VDISnapshot)
     kind = driver_params.get("type", "double")
     twin = new_uuid() if kind == "double" else ""
@@ -77,16 +79,19 @@ def branch(
         require_depth(sr, disk)
         split = split_off_base(sr, disk, ref, record, twin=twin, clone=clone)
         tracked = bool(twin) and not clone and sr.tracking.snapshotted(disk, ref, record, twin)
-    if split.twin is None:
-        return split.base.location
-    _introduce(sr, split.twin, disk, record, clone=clone, tracked=tracked)
-    return split.twin.location
+    if split.twin is not None:
+        _introduce(sr, split.twin, disk, record, clone=clone, tracked=tracked)
+    sr.drop(split.entry)
+    return (split.twin or split.base).location
 
 
 def split_off_base(
     sr: CowSR, disk: Disk, ref: str, record: Record, *, twin: str = "", clone: bool = False
 ) -> Branch:
-    """Put a disk's data into a hidden base copy, and tell the database about base and disk."""
+    """Put a disk's data into a hidden base copy, and tell the database about base and disk.
+
+    The journal entry is for the caller to drop.
+    """
     split = sr.insert_base(disk, new_uuid(), plan(sr, record, twin=twin, clone=clone))
     records.introduce(sr.session, sr.ref, split.base, BASE_COPY)
     sr.remember(split.base.uuid, BASE_COPY, split.base)

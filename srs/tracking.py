@@ -87,9 +87,21 @@ class Tracking:
         """Remove a disk's log. That others still point to it does no harm: it points nowhere."""
         self._logs.remove(uuid)
 
+    def _disown(self, uuid: str) -> None:
+        """Remove a log that is not to be believed; where that fails, mark it so."""
+        try:
+            self._end(uuid)
+        except _TROUBLE:
+            cbt.set_fields(self._logs.open(uuid), consistent=0)
+
     def _give_up(self, uuid: str, ref: str, message: str) -> None:
-        """Switch tracking of a disk off, because its log cannot be believed, and say so."""
-        self._end(uuid)
+        """Switch tracking of a disk off, because its log cannot be believed, and say so.
+
+        Where the medium refuses even that, the log stays as it is: inconsistent, unreadable, or
+        in no line with another.
+        """
+        with suppress(*_TROUBLE):
+            self._disown(uuid)
         with suppress(Failure):
             self._session.call("VDI.set_cbt_enabled", ref, False)
             body = f"Changed block tracking of {uuid} was switched off; copy the whole disk."
@@ -136,7 +148,8 @@ class Tracking:
             self._hand_over(disk, snapshot, written=is_written(record))
         except _TROUBLE:
             self._give_up(disk.uuid, ref, "VDI_CBT_SNAPSHOT_FAILED")
-            self._end(snapshot)
+            with suppress(*_TROUBLE):
+                self._disown(snapshot)
             return False
         return True
 
@@ -192,21 +205,14 @@ class Tracking:
             except _TROUBLE:
                 self._give_up(uuid, ref, "VDI_CBT_RESIZE_FAILED")
 
-    def reverting(self, target: str) -> None:
-        """A disk is about to be reverted: from here on its log is not believed any more."""
-        if self.is_on(target):
-            try:
-                cbt.set_fields(self._logs.open(target), consistent=0)
-            except _TROUBLE:
-                self._end(target)
-
     def reverted(self, source: str, target: Disk, ref: str) -> None:
         """The disk `target` reads as its snapshot `source` now, and is tracked if that is."""
         was, on = self.is_on(target.uuid), self.is_on(source)
         if not was and not on:
             return
+        # The old log tells of a content that is gone. As long as it does, the revert is not done.
+        self._disown(target.uuid)
         try:
-            self._end(target.uuid)
             if on:
                 self._continue(source, target)
             self._session.call("VDI.set_cbt_enabled", ref, on)

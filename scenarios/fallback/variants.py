@@ -8,7 +8,7 @@
 from dataclasses import replace
 
 from srs import registry
-from srs.cow import CowVDI
+from srs.cowvdi import CowVDI
 from srs.errors import VDISnapshot
 from srs.sr import SR
 from srs.vdi import VDI

@@ -39,29 +39,34 @@ def test_error_as_upstream_asks_for_it(
     sr: Repository, vdi: VDI, snapshot: VDI, lost: Model
 ) -> None:
     """An empty file and LVHDRT_exit: fault 203, and the disk holds what it held."""
-    run = sr.host.kernel.run
-    run(["touch", f"/tmp/fist_{dest(sr)}", "/tmp/fist_LVHDRT_exit"])
+    (host,) = sr.api.host.get_all()
+
+    def switch(active: str) -> None:
+        for name in (dest(sr), "LVHDRT_exit"):
+            arguments = {"fistPoint": name, "active": active}
+            sr.api.host.call_plugin(host, "testing-hooks", "setFistPoint", arguments)
+
+    switch("True")
     try:
         with pytest.raises(XenAPI.Failure, match="SR_BACKEND_FAILURE_203"):
             snapshot.revert_live_disk()
     finally:
-        run(["rm", f"/tmp/fist_{dest(sr)}", "/tmp/fist_LVHDRT_exit"])
+        switch("False")
     assert dest(sr) not in sr.api.SR.get_other_config(sr.ref)
     vdi.must_hold(lost)
 
 
 def test_sleep(sr: Repository, snapshot: VDI, vdi: VDI) -> None:
     """The call waits, the SR says so, the call goes on."""
-    with sr.host.fist(dest(sr), action="sleep 0.3") as fist:
+    session = sr.host.session()
+    with sr.host.fist(dest(sr), action="sleep 1") as fist:
         call = threading.Thread(target=sr.api.VDI.revert, args=(snapshot.ref,))
-        session = sr.host.session()
         call.start()
         assert fist.wait(60)
-        seen = set()
-        while call.is_alive():
-            seen |= set(session.xenapi.SR.get_other_config(sr.ref))
-        close_session(session)
-        assert dest(sr) in seen
+        assert session.xenapi.SR.get_other_config(sr.ref)[dest(sr)] == "active"
+        call.join()
+    close_session(session)
+    assert dest(sr) not in sr.api.SR.get_other_config(sr.ref)
     model = Model(vdi.size)
     model.write(one_sector("wanted", 0))
     vdi.must_hold(model)

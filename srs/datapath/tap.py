@@ -9,17 +9,18 @@ below the disk. Each is written before what it announces is done, and read again
 own is written: of two that exclude each other, at least one sees the other.
 
 The master's callers hold the SR's lock; so a `paused` that they find is left over from a call
-that died. Other hosts wait for its end (srs.slave).
+that died. Files in `paths.PAUSES` say which ones this host wrote, so that the next call finds
+them without asking the database. Other hosts wait for its end (srs.slave).
 """
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Container, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from srs import paths
 from srs.datapath.server import Server
-from srs.errors import FistPoint, VDIInUse
+from srs.errors import FistPoint, TapdiskFailed, VDIInUse
 from srs.session import Failure, Record, Session, ignoring
 
 _HOST: Final = "host_"
@@ -129,6 +130,7 @@ def paused(session: Session, sr_uuid: str, vdi_uuid: str, ref: str) -> Iterator[
 
     A process that serves the disk closes the image and opens it again afterwards, by its path.
     """
+    _note(sr_uuid, vdi_uuid)
     ignoring(_DUPLICATE, lambda: session.call("VDI.add_to_sm_config", ref, PAUSED, "true"))
     # Until the record is read, each host may be serving the disk.
     record: Record = {"uuid": vdi_uuid, "sm_config": {_HOST + session.host: ""}}
@@ -168,6 +170,39 @@ def _resume(session: Session, sr_uuid: str, ref: str, record: Record) -> None:
     if trouble is not None:
         raise trouble
     session.call("VDI.remove_from_sm_config", ref, PAUSED)
+    _drop_note(sr_uuid, record["uuid"])
+
+
+def _note(sr_uuid: str, vdi_uuid: str) -> None:
+    path = os.path.join(paths.PAUSES, sr_uuid, vdi_uuid)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+    try:
+        fd = os.open(path, flags, 0o600)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        fd = os.open(path, flags, 0o600)
+    os.close(fd)
+
+
+def _drop_note(sr_uuid: str, vdi_uuid: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(os.path.join(paths.PAUSES, sr_uuid, vdi_uuid))
+
+
+def resume_forgotten(session: Session, sr_uuid: str, *, but: Container[str]) -> None:
+    """End pauses of calls of this host that died, except of some disks.
+
+    Where that fails the next call tries again.
+    """
+    try:
+        uuids = os.listdir(os.path.join(paths.PAUSES, sr_uuid))
+    except FileNotFoundError:
+        return
+    for uuid in uuids:
+        if uuid not in but:
+            with suppress(Failure, TapdiskFailed):
+                ref = session.vdi_ref(uuid)
+                _resume(session, sr_uuid, ref, session.vdi_record(ref))
 
 
 def link_path(sr_uuid: str, vdi_uuid: str) -> str:
@@ -200,7 +235,12 @@ def resume(session: Session, sr_uuid: str, records: Mapping[str, Record]) -> Non
 
 def forget_host(session: Session, sr_uuid: str, sr_ref: str) -> None:
     """Drop claims of this host that a crash left: nothing is behind them any more."""
-    for ref, record in session.vdi_records_of(sr_ref).items():
+    forget_claims(session, sr_uuid, session.vdi_records_of(sr_ref))
+
+
+def forget_claims(session: Session, sr_uuid: str, records: Mapping[str, Record]) -> None:
+    """The same for these disks (reference -> record) alone."""
+    for ref, record in records.items():
         if record["sm_config"].get(ACTIVATING) == session.host:
             claimed(session, ref, shared=True)
         if session.host in hosts(record) and not is_active(sr_uuid, record["uuid"]):

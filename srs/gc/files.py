@@ -83,13 +83,16 @@ class FileMedium:
         touched = []
         for entry in self.journal.entries():
             if entry.kind == LEAF:
-                self._settle_leaf(entry.id, entry.value)
+                self.end_leaf(entry.id, entry.value)
                 self.journal.remove(LEAF, entry.id)
                 touched.append(entry.id)
-        return [*touched, *self._drop_old()]
+        return touched
 
-    def _settle_leaf(self, leaf: str, parent: str) -> None:
-        """Before the commit point everything goes back; after it nothing is left to do."""
+    def end_leaf(self, leaf: str, parent: str) -> None:
+        """See Medium. After the commit point nothing is left to do."""
+        if not parent:
+            self._drop_old(leaf)
+            return
         old = self._vhd(OLD + leaf)
         if os.path.exists(old):
             if not os.path.exists(self._vhd(parent)):
@@ -105,18 +108,12 @@ class FileMedium:
         else:
             fist.point("LVHDRT_coaleaf_finish_end")
 
-    def _drop_old(self) -> list[str]:
+    def _drop_old(self, leaf: str) -> None:
         """Without an entry an old image is rubbish, unless its disk is missing."""
-        touched = []
-        for name in os.listdir(self._store.path("")):
-            leaf = name.removeprefix(OLD).removesuffix(".vhd")
-            if name != f"{OLD}{leaf}.vhd":
-                continue
+        old = self._vhd(OLD + leaf)
+        if os.path.exists(self._vhd(leaf)):
             with suppress(FileNotFoundError):
-                if os.path.exists(self._vhd(leaf)):
-                    os.unlink(self._store.path(name))
-                else:
-                    vhd.set_hidden(self._store.path(name), False)
-                    os.rename(self._store.path(name), self._vhd(leaf))
-            touched.append(leaf)
-        return touched
+                os.unlink(old)
+        elif os.path.exists(old):
+            vhd.set_hidden(old, False)
+            os.rename(old, self._vhd(leaf))

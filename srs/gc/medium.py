@@ -68,5 +68,8 @@ class Medium(Protocol):
     def recover(self) -> list[str]:
         """End leaf-coalesces that a crash interrupted; returns the disks."""
 
+    def end_leaf(self, leaf: str, parent: str) -> None:
+        """End one of them, or one whose entry has no value: nothing was done. The entry stays."""
+
     def allocated(self, disk: Disk) -> int:
         """Bytes of data in the image itself."""

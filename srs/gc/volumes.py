@@ -156,12 +156,15 @@ class VolumeMedium:
         touched = []
         for entry in self.journal.entries():
             if entry.kind == LEAF:
-                self._settle_leaf(entry.id, entry.value)
+                self.end_leaf(entry.id, entry.value)
                 self.journal.remove(LEAF, entry.id)
                 touched.append(entry.id)
         return touched
 
-    def _settle_leaf(self, leaf: str, parent: str) -> None:
+    def end_leaf(self, leaf: str, parent: str) -> None:
+        """See Medium."""
+        if not parent:
+            return
         names = self._group.volumes
         old, mine, below = layout.old_name(leaf), layout.vhd_name(leaf), layout.vhd_name(parent)
         if old not in names and below not in names:

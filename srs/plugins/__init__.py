@@ -46,7 +46,15 @@ def load() -> None:
     global _own_loaded
     if not _own_loaded:
         _own_loaded = True
-        from srs.plugins import gc, lvhd_thin, nfs_on_slave, on_slave, sr_master, tapdisk_pause
+        from srs.plugins import (
+            gc,
+            lvhd_thin,
+            nfs_on_slave,
+            on_slave,
+            sr_master,
+            tapdisk_pause,
+            testing_hooks,
+        )
 
         for name, plugin in (
             ("gc", gc.plugin),
@@ -55,6 +63,7 @@ def load() -> None:
             ("on-slave", on_slave.plugin),
             ("sr-master", sr_master.plugin),
             ("tapdisk-pause", tapdisk_pause.plugin),
+            ("testing-hooks", testing_hooks.plugin),
         ):
             _plugins.setdefault(name, plugin)
 

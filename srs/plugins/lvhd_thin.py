@@ -14,6 +14,7 @@ from srs.errors import SRUnavailable
 from srs.locks import Lock
 from srs.lvhd_store import VolumeStore
 from srs.plugins import by_function
+from srs.recovery import CRITICAL
 from srs.refcount import RefCounts
 from srs.vdi import Disk
 from srs.volumes import VolumeGroup
@@ -33,7 +34,7 @@ def _store(sr_uuid: str) -> Iterator[VolumeStore]:
 def _disk(store: VolumeStore, uuid: str) -> Disk:
     """The disk, unless a change of it was interrupted."""
     if any(entry.id == uuid for entry in store.journal.entries()):
-        raise SRUnavailable("Critical journals are pending. A scan is required.")
+        raise SRUnavailable(CRITICAL)
     return store.disk(uuid)
 
 

@@ -89,8 +89,14 @@ def get(path: AnyPath) -> CBTLog:
 
 def get_bitmap(path: AnyPath) -> bytes:
     """The bitmap of the log ``path``, 4 MiB for a disk of 2 TiB; raises what :func:`get` raises."""
+    return read(path)[1]
+
+
+def read(path: AnyPath) -> tuple[CBTLog, bytes]:
+    """What :func:`get` and :func:`get_bitmap` tell, of one moment; raises what they raise."""
     with Backing(os.fspath(path)) as backing:
-        return _bitmap(backing, _read(backing))
+        log = _read(backing)
+        return log, _bitmap(backing, log)
 
 
 def set_fields(

@@ -4,22 +4,35 @@ The toolstack's database is a dictionary here; with a real one, and real block d
 scenarios do the same.
 """
 
+import pickle
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from srs import paths
 from srs.cbtlogs import FileLogs
 from srs.file import FileSR
 from srs.protocol import Request
 from srs.session import Failure
 
 
+def live_in(directory: Path, patch: pytest.MonkeyPatch) -> None:
+    """Keep what a host keeps in /run in this directory."""
+    for name in ("PHY_LINKS", "NBD_SOCKETS", "CONTROL_SOCKETS", "PAUSES", "LOCKS"):
+        patch.setattr(paths, name, str(directory / name))
+
+
 class Database:
     """The toolstack as far as these drivers ask it; a reference is `OpaqueRef:` and the uuid."""
+
+    host = "host"
 
     def __init__(self) -> None:
         self.vdis: dict[str, dict[str, Any]] = {}
         self.messages: list[str] = []
         self.other_config: dict[str, str] = {}
+        self.figures: dict[str, str] = {}
 
     def call(self, method: str, *args: Any) -> Any:
         """A XenAPI call."""
@@ -43,7 +56,9 @@ class Database:
             self._record(method, args[0])["sm_config"][args[1]] = args[2]
         elif method == "VDI.remove_from_sm_config":
             self._record(method, args[0])["sm_config"].pop(args[1], None)
-        return "0"  # the SR's figures
+        elif method.startswith("SR.set_"):
+            self.figures[method.removeprefix("SR.set_")] = args[1]
+        return self.figures.get(method.removeprefix("SR.get_"), "0")
 
     def _record(self, method: str, ref: str) -> dict[str, Any]:
         if ref not in self.vdis:
@@ -75,6 +90,27 @@ class Database:
     def set_sm_config_key(self, ref: str, key: str, value: str) -> None:
         """See Session."""
         self.vdi_record(ref)["sm_config"][key] = value
+
+
+class LastingDatabase(Database):
+    """One in a file: what a process has told it stays when that process dies."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+        if path.exists():
+            self.vdis, self.messages, self.figures = pickle.loads(path.read_bytes())
+
+    def call(self, method: str, *args: Any) -> Any:
+        """A XenAPI call."""
+        answer = super().call(method, *args)
+        self._path.write_bytes(pickle.dumps((self.vdis, self.messages, self.figures)))
+        return answer
+
+    def set_sm_config_key(self, ref: str, key: str, value: str) -> None:
+        """See Session."""
+        self.call("VDI.remove_from_sm_config", ref, key)
+        self.call("VDI.add_to_sm_config", ref, key, value)
 
 
 class Directory(FileSR):

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from directory import Database, Directory
+from directory import Database, Directory, live_in
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srs import fist, vhd
-from srs.cow import CowVDI
+from srs.cowvdi import CowVDI
 from srs.errors import FistPoint
 from srs.gc.collector import Collector, Report
 from srs.gc.control import Aborted
@@ -23,6 +23,14 @@ from srs.vdi import NewDisk, new_uuid
 
 BLOCK = 2 << 20
 SIZE = 3 * BLOCK
+
+
+@pytest.fixture(scope="module", autouse=True)
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What a host keeps outside its SRs."""
+    with pytest.MonkeyPatch.context() as patch:
+        live_in(tmp_path_factory.mktemp("run"), patch)
+        yield
 
 
 class Bench:

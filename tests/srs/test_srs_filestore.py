@@ -2,20 +2,52 @@
 
 import itertools
 import os
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import pytest
+from stepwise import Changes, dies_at
 
-from srs import vhd
+from srs import file_replace, vhd
 from srs.errors import SRScan, Unimplemented, VDISize, VDIUnavailable
+from srs.file_split import settle, split
 from srs.filestore import FileStore
+from srs.journal import REVERT, SPLIT
+from srs.snapshot import Branch
 from srs.vdi import Disk
 
 SIZE = 4 << 20
 T, S, B, N = (f"{letter * 8}-1111-2222-3333-444444444444" for letter in "abcd")
+
+
+def insert_base(store: FileStore, uuid: str, base: str, twin: str = "") -> Branch:
+    """A whole split."""
+    branch = split(store, store.disk(uuid), base, twin)
+    store.drop(branch.entry)
+    return branch
+
+
+def revert(store: FileStore) -> Disk:
+    """T becomes what S is, which holds no data."""
+    file_replace.begin(store, store.disk(T), store.disk(S))
+    new = file_replace.replace(store, store.disk(T), store.disk(S))
+    (entry,) = store.pending()
+    store.drop(entry)
+    return new
+
+
+def recover(store: FileStore) -> list[str]:
+    """What a driver does first, without a database; returns the disks that it was about."""
+    store.sweep()
+    entries = store.pending()
+    for entry in entries:
+        if entry.kind == SPLIT:
+            settle(store, entry)
+        elif entry.kind == REVERT:
+            file_replace.settle(store, entry)
+        else:
+            store.undo_growth(entry)
+        store.drop(entry)
+    return [entry.id for entry in entries]
 
 
 def write(directory: Path, uuid: str, text: bytes) -> None:
@@ -34,7 +66,7 @@ def store(tmp_path: Path) -> FileStore:
     store = FileStore(str(tmp_path))
     store.allocate(T, SIZE, raw=False)
     write(tmp_path, T, b"old!")
-    store.insert_base(store.disk(T), B, S)
+    insert_base(store, T, B, S)
     write(tmp_path, T, b"new!")
     return store
 
@@ -62,10 +94,10 @@ def test_case_a_and_again(store: FileStore, tmp_path: Path) -> None:
 
 def test_case_b(store: FileStore, tmp_path: Path) -> None:
     write(tmp_path, S, b"own!")
-    split = store.insert_base(store.disk(S), N, "")
-    assert split.twin is None
-    assert (split.leaf.parent, split.base.parent, split.base.hidden) == (N, B, True)
-    store.put_leaf(T, split.leaf)
+    branch = insert_base(store, S, N)
+    assert branch.twin is None
+    assert (branch.leaf.parent, branch.base.parent, branch.base.hidden) == (N, B, True)
+    store.put_leaf(T, branch.leaf)
     assert (read(tmp_path, T), read(tmp_path, S)) == (b"own!", b"own!")
 
 
@@ -109,45 +141,14 @@ def test_what_is_not_there_and_what_is_no_image(store: FileStore, tmp_path: Path
 
 # -- crashes: a child process that ends at the n-th change of the directory
 
-Changes = Sequence[tuple[ModuleType, str]]
-
 _NAMES: Changes = ((os, "rename"), (os, "link"), (os, "unlink"), (os, "fsync"))
 _CHANGES: Changes = (*_NAMES, (vhd, "create"), (vhd, "snapshot"), (vhd, "set_hidden"))
 _WRITES: Changes = (*_NAMES, (os, "pwritev"), (os, "ftruncate"), (os, "fdatasync"))
 
 
-def dies_at(step: int, action: Callable[[], object], changes: Changes = _CHANGES) -> bool:
-    """Run the action in a child that ends before its `step`-th change; False if it got through."""
-    child = os.fork()
-    if child == 0:
-        try:
-            _arm(step, changes)
-            action()
-        finally:
-            os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
-
-
-def _arm(step: int, changes: Changes) -> None:
-    left = step
-
-    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            nonlocal left
-            if left == 0:
-                os._exit(9)
-            left -= 1
-            return function(*args, **kwargs)
-
-        return call
-
-    for module, name in changes:
-        setattr(module, name, counted(getattr(module, name)))
-
-
 def check_after_crash(directory: Path, contents: dict[str, set[bytes]]) -> None:
     store = FileStore(str(directory))
-    store.recover()
+    recover(store)
     disks = {disk.uuid: disk for disk in store.disks()}
     for uuid, allowed in contents.items():
         assert read(directory, uuid) in allowed
@@ -156,20 +157,20 @@ def check_after_crash(directory: Path, contents: dict[str, set[bytes]]) -> None:
     assert all(disk.hidden == (uuid in parents) for uuid, disk in disks.items())
     names = {f"{uuid}.vhd" for uuid in disks}
     assert set(os.listdir(directory)) == names
-    store.put_leaf(T, store.disk(S))
+    revert(store)
     assert read(directory, T) == read(directory, S)
 
 
 @pytest.mark.parametrize("step", range(20))
 def test_a_crash_in_a_revert(store: FileStore, tmp_path: Path, step: int) -> None:
-    dies_at(step, lambda: store.put_leaf(T, store.disk(S)))
+    dies_at(step, lambda: revert(store), _CHANGES)
     check_after_crash(tmp_path, {T: {b"new!", b"old!"}, S: {b"old!"}})
 
 
 @pytest.mark.parametrize("step", range(30))
 def test_a_crash_in_a_snapshot(store: FileStore, tmp_path: Path, step: int) -> None:
     twin = T.replace("a", "e")
-    dies_at(step, lambda: store.insert_base(store.disk(T), N, twin))
+    dies_at(step, lambda: insert_base(store, T, N, twin), _CHANGES)
     check_after_crash(tmp_path, {T: {b"new!"}, S: {b"old!"}})
 
 
@@ -177,10 +178,11 @@ def test_a_crash_in_a_snapshot(store: FileStore, tmp_path: Path, step: int) -> N
 def test_a_crash_in_a_revert_that_splits(store: FileStore, tmp_path: Path, step: int) -> None:
     write(tmp_path, S, b"own!")
 
-    def revert() -> Disk:
-        return store.put_leaf(T, store.insert_base(store.disk(S), N, "").leaf)
+    def act() -> Disk:
+        file_replace.begin(store, store.disk(T), store.disk(S))
+        return file_replace.replace(store, store.disk(T), insert_base(store, S, N).leaf)
 
-    dies_at(step, revert)
+    dies_at(step, act, _CHANGES)
     check_after_crash(tmp_path, {T: {b"new!", b"own!"}, S: {b"own!"}})
 
 
@@ -188,7 +190,7 @@ def test_a_crash_in_a_revert_that_splits(store: FileStore, tmp_path: Path, step:
 def test_a_crash_in_a_resize(store: FileStore, tmp_path: Path, step: int) -> None:
     """The tables of 8 GiB do not fit in front of the first block."""
     dies_at(step, lambda: store.grow(store.disk(T), 8 << 30), _WRITES)
-    FileStore(str(tmp_path)).recover()
+    recover(FileStore(str(tmp_path)))
     assert store.disk(T).size in (SIZE, 8 << 30)
     check_after_crash(tmp_path, {T: {b"new!"}, S: {b"old!"}})
 
@@ -201,11 +203,12 @@ def test_a_disk_that_a_resize_lost(store: FileStore, tmp_path: Path) -> None:
             store.disk(T)
         except VDIUnavailable:
             break
-        store.recover()
+        recover(store)
     else:
         pytest.fail("no crash left the disk to its journal")
     (tmp_path / f".journal-{T}").write_bytes(b"torn")
-    assert store.recover() == [T]
+    with pytest.raises(vhd.JournalDamaged):
+        recover(store)
     with pytest.raises(VDIUnavailable, match="resize"):
         store.disk(T)
     assert store.disk(S).size == SIZE
@@ -213,11 +216,12 @@ def test_a_disk_that_a_resize_lost(store: FileStore, tmp_path: Path) -> None:
 
 def test_the_crashes_reach_the_end(store: FileStore) -> None:
     """The ranges above cover every step: the last one is never reached."""
-    assert dies_at(3, lambda: store.put_leaf(T, store.disk(S)))
-    assert not dies_at(19, lambda: store.put_leaf(T, store.disk(S)))
-    assert not dies_at(29, lambda: store.insert_base(store.disk(T), N, T.replace("a", "e")))
+    assert dies_at(3, lambda: revert(store), _CHANGES)
+    recover(store)
+    assert not dies_at(19, lambda: revert(store), _CHANGES)
+    assert not dies_at(29, lambda: insert_base(store, T, N, T.replace("a", "e")), _CHANGES)
     assert dies_at(20, lambda: store.grow(store.disk(S), 8 << 30), _WRITES)
-    store.recover()
+    recover(store)
     assert not dies_at(59, lambda: store.grow(store.disk(S), 8 << 30), _WRITES)
 
 
@@ -231,7 +235,7 @@ def test_a_failure_in_the_middle_is_undone(
 
     monkeypatch.setattr(vhd, "snapshot", full)
     with pytest.raises(vhd.StorageFailed):
-        store.insert_base(store.disk(T), N, T.replace("a", "e"))
+        insert_base(store, T, N, T.replace("a", "e"))
     with pytest.raises(vhd.StorageFailed):
         store.put_leaf(T, store.disk(S))
     assert sorted(os.listdir(tmp_path)) == before

@@ -1,5 +1,6 @@
 """Journal entries: names, bodies and files."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -45,10 +46,30 @@ def test_a_body_that_was_never_written_has_no_value() -> None:
     assert journal.decode_body(bytes(512)) == ""
 
 
-@pytest.mark.parametrize("sector", [b"garbage".ljust(512), b"900 x".ljust(512), b"x 1 2"])
+@pytest.mark.parametrize(
+    "sector", [b"garbage".ljust(512), b"900 x".ljust(512), b"x 1 2", b"3 a/b", b"2 \xff\xff"]
+)
 def test_a_body_of_something_else(sector: bytes) -> None:
-    with pytest.raises(ValueError, match="no journal value"):
-        journal.decode_body(sector)
+    """A volume shows what its extents held until the body is written."""
+    assert journal.decode_body(sector) == ""
+
+
+@pytest.mark.parametrize("torn", ["", f"{BASE}_"])
+def test_a_file_that_was_never_finished_has_no_value(tmp_path: Path, torn: str) -> None:
+    (tmp_path / f"clone_{DISK}").write_text(torn)
+    assert FileJournal(str(tmp_path), ("clone",)).entries() == [Entry("clone", DISK, "")]
+
+
+def test_an_entry_that_cannot_be_written_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(OSError, match="No space"):
+        FileJournal(str(tmp_path), ("clone",)).create("clone", DISK, BASE)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_value_too_long_for_a_sector() -> None:
@@ -73,7 +94,6 @@ def test_files(tmp_path: Path) -> None:
 def test_files_of_others_are_no_entries(tmp_path: Path) -> None:
     (tmp_path / f"{DISK}.vhd").write_text("")
     (tmp_path / f"leaf_{DISK}").write_text(BASE)
-    (tmp_path / f"clone_{DISK}.new").write_text("half an ent")
     assert FileJournal(str(tmp_path), ("clone",)).entries() == []
 
 

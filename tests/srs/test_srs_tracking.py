@@ -12,12 +12,12 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from directory import Database, Directory
+from directory import Database, Directory, live_in
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srs.cbterrors import CBTChangedBlocksError, CBTMetadataInconsistent
-from srs.cow import CowVDI
+from srs.cowvdi import CowVDI
 from srs.datapath.store import Export, ImageStore
 from srs.errors import SRError, VDIInUse, VDIType
 from srs.vdi import NewDisk
@@ -103,9 +103,7 @@ def changed(older: Disk, newer: Disk) -> set[int]:
 
 @pytest.fixture
 def sr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Directory]:
-    for module in ("srs.datapath.server", "srs.datapath.tap"):
-        for name in ("PHY_LINKS", "NBD_SOCKETS", "CONTROL_SOCKETS"):
-            monkeypatch.setattr(f"{module}.paths.{name}", str(tmp_path / "run"))
+    live_in(tmp_path / "run", monkeypatch)
     path = tmp_path / "a0000000-0000-4000-8000-000000000000"
     path.mkdir()
     yield Directory(path, Database())
@@ -297,7 +295,7 @@ def test_a_snapshot_larger_than_what_follows_is_not_bridged(disk: Disk) -> None:
         changed(first, disk)
 
 
-def test_revert_that_fails_leaves_no_log_that_lies(
+def test_revert_that_fails_leaves_the_log_as_it_was(
     disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = disk.snapshot()
@@ -309,8 +307,7 @@ def test_revert_that_fails_leaves_no_log_that_lies(
     monkeypatch.setattr(disk.sr, "replace", fail)
     with pytest.raises(OSError, match="pulled out"):
         first.vdi.revert(disk.ref)
-    with pytest.raises(CBTMetadataInconsistent):
-        changed(first, disk)
+    assert changed(first, disk) == {1}
     assert disk.record["cbt_enabled"]
 
 
