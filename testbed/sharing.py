@@ -1,17 +1,16 @@
 """SRs that all hosts of a pool have plugged in: one call from nothing to there."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from testbed.devices.disk import Disk, GiB
-from testbed.devices.nfs import Export, make_client
+from testbed.devices import hba, iscsi
+from testbed.devices.disk import GiB
+from testbed.devices.nfs import make_client
 from testbed.errors import DeviceRefused
 from testbed.machine import Machine
 from testbed.pool import Pool
-from testbed.provision import RECIPES, Medium, ProvisionedSR
-
-#: Kinds of SR that a pool can share, by the name that `--sr` takes.
-KINDS = ("lvhd", "lvhd-thin", "nfs", "nfs-v4")
+from testbed.provision import RECIPES, Medium, ProvisionedSR, name_initiator
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +24,51 @@ class _NfsClient:
         make_client(self.machine.kernel)
 
 
-def _make_clients(pool: Pool) -> None:
+def _disk(pool: Pool, _session: Any, size: int) -> tuple[Medium, dict[str, str]]:
+    """A disk in every host, under the same name."""
+    disk = pool.add_disk(size)
+    return disk, {"device": disk.device}
+
+
+def _lun(pool: Pool, _session: Any, size: int) -> tuple[Medium, dict[str, str]]:
+    """One disk behind the adapter of every host: a LUN of one SCSI id."""
+    path = pool.shelf.add_disk(size)
+    luns = [hba.of(host).add_lun_on(host.add_shared_disk(path, bare=True)) for host in pool.hosts]
+    return luns[0], {"SCSIid": luns[0].scsi_id}
+
+
+def _export(pool: Pool, _session: Any, size: int) -> tuple[Medium, dict[str, str]]:
+    """An export of the storage kernel."""
     fresh = [_NfsClient(host) for host in pool.hosts if _NfsClient(host) not in host.equipment]
     pool.at_once([client.plug for client in fresh])
     for client in fresh:
         client.machine.equipment.append(client)
+    export = pool.storage.add_export(size)
+    return export, {"server": export.server, "serverpath": export.path}
+
+
+def _remote_lun(pool: Pool, session: Any, size: int) -> tuple[Medium, dict[str, str]]:
+    """A LUN of the storage kernel's iSCSI target."""
+    for host in pool.hosts:
+        name_initiator(host, session)
+    target = iscsi.target_of(pool.storage)
+    lun = target.add_lun(size)
+    return lun, target.device_config(lun)
+
+
+_Maker = Callable[[Pool, Any, int], tuple[Medium, dict[str, str]]]
+
+#: How to make what an SR of a kind stands on, and the device_config that leads there.
+_MAKERS: Final[Mapping[str, _Maker]] = {
+    "lvhd": _disk,
+    "lvhd-thin": _disk,
+    "lvhdohba": _lun,
+    "lvhdoiscsi": _remote_lun,
+    "nfs": _export,
+    "nfs-v4": _export,
+}
+#: Kinds of SR that a pool can share, by the name that `--sr` takes.
+KINDS = tuple(_MAKERS)
 
 
 def provision_shared(
@@ -43,7 +82,7 @@ def provision_shared(
 ) -> ProvisionedSR:
     """Make devices that all hosts reach, and a shared SR on them through the XenAPI.
 
-    A disk is plugged into every host, an export is the storage kernel's.
+    The devices are there until the pool ends.
 
     Args:
         pool: a pool that runs.
@@ -51,56 +90,29 @@ def provision_shared(
         kind: one of KINDS.
         driver: another driver than the recipe's, for variants of it.
         size: bytes of the disk below; sparse.
-        layered: let faults be put below an export (`Machine.layer` of the storage kernel).
+        layered: what `provision` can do and a pool cannot.
 
     Raises:
-        DeviceRefused: no such kind, or no layer.
-        XenAPI.Failure: a driver refused; the devices are gone again.
+        DeviceRefused: no such kind, or no layers.
+        XenAPI.Failure: a driver refused.
     """
     if kind not in KINDS:
         raise DeviceRefused(f"a pool cannot share {kind!r}", hint=f"kinds: {', '.join(KINDS)}")
+    if layered:
+        raise DeviceRefused("what a pool shares has no layers", hint="use one host")
     recipe = RECIPES[kind]
-    medium: Medium
-    if recipe.medium == "export":
-        _make_clients(pool)
-        medium = pool.storage.add_export(size, layered=layered)
-        device_config = {"server": medium.server, "serverpath": medium.path}
-    else:
-        if layered:
-            raise DeviceRefused("shared disks have no layers", hint="use one host")
-        medium = pool.add_disk(size)
-        device_config = {"device": medium.device}
-    device_config |= recipe.device_config
+    medium, where = _MAKERS[kind](pool, session, size)
+    device_config = {**where, **recipe.device_config}
     api = session.xenapi
-    try:
-        ref = api.SR.create(
-            pool.master.ref,
-            device_config,
-            "0",
-            f"{kind} SR",
-            "made by sr-testbed",
-            driver or recipe.driver,
-            "user",
-            True,
-            {},
-        )
-    except BaseException:
-        _release(pool, medium)
-        raise
+    ref = api.SR.create(
+        pool.master.ref,
+        device_config,
+        "0",
+        f"{kind} SR",
+        "made by sr-testbed",
+        driver or recipe.driver,
+        "user",
+        True,
+        {},
+    )
     return ProvisionedSR(kind, ref, api.SR.get_uuid(ref), medium, device_config)
-
-
-def retire_shared(pool: Pool, session: Any, sr: ProvisionedSR) -> None:
-    """Unplug, destroy on disk, and remove the devices of a shared SR. It must hold no VDI."""
-    api = session.xenapi
-    for pbd in api.SR.get_PBDs(sr.ref):
-        api.PBD.unplug(pbd)
-    api.SR.destroy(sr.ref)
-    _release(pool, sr.medium)
-
-
-def _release(pool: Pool, medium: Medium) -> None:
-    if isinstance(medium, Export):
-        pool.storage.remove_export(medium)
-    elif isinstance(medium, Disk):
-        pool.remove_disk(medium)
