@@ -73,6 +73,12 @@ def _parser() -> argparse.ArgumentParser:
     shell = commands.add_parser("shell", parents=hosts, help="a shell in a booted host")
     shell.add_argument("program", nargs="*", help="instead of a login shell")
     shell.set_defaults(work=_shell)
+    gc = commands.add_parser("gc", parents=[kernel], help="collect garbage, shorten chains")
+    gc.add_argument("uuid", nargs="*", help="of SRs; all when none is given")
+    which = gc.add_mutually_exclusive_group(required=True)
+    which.add_argument("--port", type=int, help="of a host that `testbed up` serves")
+    which.add_argument("--state", metavar="DIRECTORY", type=Path, help="of a host, up or not")
+    gc.set_defaults(work=_gc, sr=[])
     tools = commands.add_parser("tools", help="write vhd-util, td-util and cbt-util into DIR")
     tools.add_argument("directory", metavar="DIR", type=Path, help="made if it is not there")
     tools.set_defaults(work=_tools)
@@ -269,6 +275,45 @@ def _shell(options: argparse.Namespace) -> int:
 
     with _host(options) as host:
         return converse(host.kernel, options.program or ["/bin/bash", "-i"])
+
+
+def _gc(options: argparse.Namespace) -> int:
+    from testbed.collecting import Collected, collect_all
+
+    done, missing = PASSED, set(options.uuid)
+    with _session(options) as session:
+        for uuid, result in collect_all(session, options.uuid or None):
+            print(f"SR {uuid}: {result}", flush=True)
+            missing.discard(uuid)
+            if not isinstance(result, Collected) or result.failed:
+                done = FAILED
+    if missing:
+        raise TestbedError(f"no such SR is plugged in: {', '.join(sorted(missing))}")
+    return done
+
+
+@contextmanager
+def _session(options: argparse.Namespace) -> Iterator[Any]:
+    """A session of the host that runs on a port or a directory, or is booted for this."""
+    from testbed.host import PASSWORD
+    from testbed.sessions import close_session, open_local_session, open_session
+
+    if options.port is not None:
+        try:
+            session = open_session(f"http://127.0.0.1:{options.port}", "root", PASSWORD)
+        except OSError as error:
+            raise TestbedError(f"no host answers on port {options.port}: {error}") from error
+    else:
+        try:
+            session = open_local_session(options.state / "xapi.sock")
+        except (FileNotFoundError, ConnectionRefusedError):
+            with _host(options) as host:
+                session = host.session()
+                yield session
+                close_session(session)
+            return
+    yield session
+    close_session(session)
 
 
 def _tools(options: argparse.Namespace) -> int:

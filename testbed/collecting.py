@@ -1,9 +1,11 @@
-"""What an SR's garbage collector did, as the host tells it (see srs/gc)."""
+"""Collecting the garbage of SRs through the XenAPI, and what the collector tells (see srs/gc)."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
+
+import XenAPI
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +46,26 @@ class Collected:
         )
         failed = [f"\n  {uuid}: {why}" for uuid, why in self.failed.items()]
         return "".join([done, "" if self.ended == "done" else f" ({self.ended})", *failed])
+
+
+def collect_all(
+    session: Any, uuids: Container[str] | None = None
+) -> Iterator[tuple[str, Collected | XenAPI.Failure]]:
+    """Collect the garbage of all plugged SRs, or those of some uuids, on their masters.
+
+    Yields each SR's uuid, and what was done or why nothing was.
+    """
+    api = session.xenapi
+    (pool,) = api.pool.get_all_records().values()
+    for sr in api.SR.get_all_records().values():
+        pbds = [api.PBD.get_record(pbd) for pbd in sr["PBDs"]]
+        hosts = {pbd["host"] for pbd in pbds if pbd["currently_attached"]}
+        if not hosts or (uuids is not None and sr["uuid"] not in uuids):
+            continue
+        host = pool["master"] if pool["master"] in hosts else hosts.pop()
+        try:
+            text = api.host.call_plugin(host, "gc", "run", {"srUuid": sr["uuid"]})
+        except XenAPI.Failure as failure:
+            yield sr["uuid"], failure
+        else:
+            yield sr["uuid"], Collected.parse(text)

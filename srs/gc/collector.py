@@ -110,8 +110,8 @@ class Collector:
             if not self._begun:
                 bases.correct_records()
                 self._begun = True
-            if self._clean(bases):
-                return True
+            while self._clean(bases):
+                bases = Bases(bases.sr)
             copy = None
             if switches.get("coalesce") != "false":
                 copy = self._begin_copy(bases)
