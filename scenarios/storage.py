@@ -282,7 +282,7 @@ class Repository:
 
     def _fill_group(self) -> Callable[[], None]:
         made: list[VDI] = []
-        for blocks in (16, 4, 1):
+        for blocks in (1024, 256, 64, 16, 4, 1):
             try:
                 while True:
                     made.append(self.create(blocks * BLOCK, label="filler"))

@@ -10,16 +10,17 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
+from errno import ENOSPC
 from time import monotonic
 from typing import Final
 
-from srs import records, vhd
-from srs.errors import FistPoint, SRError
-from srs.gc import leaf
+from srs import vhd
+from srs.errors import FistPoint, SRError, SRNoSpace
+from srs.gc import leaf, notice
 from srs.gc.control import Aborted
 from srs.gc.medium import COALESCE, RELINK
 from srs.gc.merge import Bases, copy_down
-from srs.lvm import LVMError
+from srs.lvm import LVMError, LVMNoRoom
 from srs.session import Failure
 from srs.vdi import Disk
 
@@ -79,6 +80,8 @@ class Collector:
         self._check = check
         self._speed = speed
         self._begun = False
+        #: Whether room was missing; None where none was needed.
+        self._crowded: bool | None = None
         self._trackers: dict[str, leaf.Tracker] = {}
         self._report = Report()
 
@@ -112,12 +115,13 @@ class Collector:
                 self._begun = True
             while self._clean(bases):
                 bases = Bases(bases.sr)
-            copy = None
-            if switches.get("coalesce") != "false":
-                copy = self._begin_copy(bases)
+            may_coalesce = switches.get("coalesce") != "false"
+            may_leaf = may_coalesce and switches.get("leaf-coalesce") != "false"
+            copy = self._begin_copy(bases) if may_coalesce else None
             if copy is None:
-                if switches.get("leaf-coalesce") != "false" and self._do_a_leaf(bases):
+                if may_leaf and self._do_a_leaf(bases):
                     return True
+                self._tell(bases)
                 finish()
                 return False
         self._carry_out(copy)
@@ -175,34 +179,30 @@ class Collector:
             with self._section() as bases:
                 bases.commit(copy.disk, copy.parent)
             self._report.coalesced.append(copy.disk.uuid)
+            self._crowded = bool(self._crowded)
 
     # -- leaves
 
     def _do_a_leaf(self, bases: Bases) -> bool:
         for disk in bases.forest.leaf_coalesceable():
-            if disk.uuid not in self._report.failed and self._may(bases, disk):
-                with self._noting(disk):
-                    self._shorten(bases, disk)
-                return True
+            if disk.uuid in self._report.failed:
+                continue
+            with self._noting(disk):
+                record = bases.sr.session.vdi_record(bases.sr.session.vdi_ref(disk.uuid))
+                wish = record["other_config"].get("leaf-coalesce", "")
+                # A disk that starts anew with each boot, or is cached, is made from its parent.
+                kept = record.get("on_boot") == "reset" or record.get("allow_caching")
+                if wish == "false" or kept:
+                    continue
+                self._shorten(bases, disk, forced=wish == "force")
+            return True
         return False
 
-    def _may(self, bases: Bases, disk: Disk) -> bool:
-        """Whether the disk's owner lets its chain be shortened; noted if not."""
-        ref = records.find(bases.sr.session, disk.uuid)
-        if not ref:
-            return False
-        record = bases.sr.session.vdi_record(ref)
-        return (
-            record["other_config"].get("leaf-coalesce") != "false"
-            and record.get("on_boot") != "reset"
-            and not record.get("allow_caching")
-        )
-
-    def _shorten(self, bases: Bases, disk: Disk) -> None:
+    def _shorten(self, bases: Bases, disk: Disk, *, forced: bool) -> None:
         """The last step, or one towards it."""
         size = bases.medium.allocated(disk)
-        if size <= self._speed.limit:
-            leaf.take_place(bases, disk, bases.forest.disks[disk.parent])
+        if forced or size <= self._speed.limit:
+            leaf.take_place(bases, disk, bases.forest.disks[disk.parent], hurry=not forced)
             self._report.leaves.append(disk.uuid)
         else:
             self._trackers.setdefault(disk.uuid, leaf.Tracker()).begin_round(size)
@@ -217,3 +217,11 @@ class Collector:
             raise
         except _FAILURES as error:
             self._report.failed[disk.uuid] = str(error)
+            no_room = isinstance(error, SRNoSpace | LVMNoRoom)
+            if no_room or getattr(error, "errno", None) == ENOSPC:
+                self._crowded = True
+
+    def _tell(self, bases: Bases) -> None:
+        """Tell the SR's owner whether there was room, as far as that was seen."""
+        if self._crowded is not None:
+            (notice.no_space if self._crowded else notice.space_again)(bases.sr)

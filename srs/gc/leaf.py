@@ -99,8 +99,18 @@ def split_off(bases: Bases, leaf: Disk) -> Disk:
     return bases.sr.disk(made["uuid"])
 
 
-def take_place(bases: Bases, leaf: Disk, parent: Disk) -> None:
-    """The last step, on a disk that is small enough."""
+def take_place(bases: Bases, leaf: Disk, parent: Disk, *, hurry: bool) -> None:
+    """The last step, on a disk that is small enough, or may be held still however long it takes.
+
+    Args:
+        bases: the SR.
+        leaf: the disk.
+        parent: what it stands on.
+        hurry: give the copy up when it takes long.
+
+    Raises:
+        LeafGCSkip: it took too long; all is as it was.
+    """
     session, medium = bases.sr.session, bases.medium
     fist.point("LVHDRT_coaleaf_delay_2")
     ref = session.vdi_ref(leaf.uuid)
@@ -110,7 +120,7 @@ def take_place(bases: Bases, leaf: Disk, parent: Disk) -> None:
         with fist.undone_by(medium.recover):
             medium.begin_merge(leaf, parent)
             fist.point("LVHDRT_coaleaf_before_coalesce")
-            vhd.coalesce(medium.path(leaf), progress=_Deadline())
+            vhd.coalesce(medium.path(leaf), progress=_Deadline() if hurry else None)
             fist.point("LVHDRT_coaleaf_after_coalesce")
             medium.take_place(leaf, parent)
         fist.point("LVHDRT_coaleaf_before_remove_j")

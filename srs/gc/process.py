@@ -3,14 +3,14 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from srs import fist, locks, paths, registry
 from srs.cow import CowSR
 from srs.errors import SRError, SRUnavailable
 from srs.forking import detach, fork, name_process
 from srs.gc.collector import Collector, Report
-from srs.gc.control import Watch, active, is_wanted, kept_away, pause
+from srs.gc.control import Aborted, Watch, active, is_wanted, kept_away, pause
 from srs.gc.leaf import Speed
 from srs.gc.merge import Bases
 from srs.gc.tree import Forest
@@ -18,7 +18,9 @@ from srs.locks import Lock
 from srs.protocol import Request
 from srs.session import Failure, Session
 
-_ORIGINATOR = "SM-gc"
+_ORIGINATOR: Final = "SM-gc"
+#: Bytes; the kernel refuses records of a KiB.
+_LOG_LINE: Final = 900
 
 
 def kick(sr: CowSR) -> None:
@@ -33,25 +35,50 @@ def kick(sr: CowSR) -> None:
     with suppress(SRError, Failure, OSError):
         if not Forest(sr.disks()).has_work:
             return
-        if sr.session.call("SR.get_other_config", sr.ref).get("gc") != "false" and fork() == 0:
-            _become_collector(type(sr), sr.request, seconds)
+        if sr.session.call("SR.get_other_config", sr.ref).get("gc") != "false":
+            _start(type(sr), sr.request, seconds)
 
 
-def _become_collector(driver: type[CowSR], request: Request, seconds: float) -> NoReturn:
-    """In the child of a call that holds the SR's lock."""
+def _start(driver: type[CowSR], request: Request, seconds: float) -> None:
+    """Start a collector; when this returns it has the lock that tells of it."""
+    ours, theirs = os.pipe()
+    if fork() == 0:
+        _become_collector(driver, request, seconds, theirs)
+    os.close(theirs)
+    os.read(ours, 1)
+    os.close(ours)
+
+
+def _become_collector(
+    driver: type[CowSR], request: Request, seconds: float, report: int
+) -> NoReturn:
+    """In the child of a call that holds the SR's lock, and waits for the report to be closed."""
     try:
-        detach()
         locks.forget_in_child()
+        detach(report)
         name_process("sm-gc")
         watch, lock = Watch(), active(request.sr_uuid)
         with watch.listening():
-            if lock.try_acquire() and not is_wanted(request.sr_uuid):
+            begins = lock.try_acquire() and not is_wanted(request.sr_uuid)
+            os.close(report)
+            if begins:
                 watch.sleep(seconds)
                 session = Session.login(_ORIGINATOR)
                 _collector(driver, _for(request, session), watch).run(lambda: _end(session))
                 _end(session)
+    except Aborted:
+        pass
+    except Exception as error:
+        _complain(f"collector of SR {request.sr_uuid}: {type(error).__name__}: {error}")
     finally:
         os._exit(0)
+
+
+def _complain(text: str) -> None:
+    """Nobody waits for this process: the kernel's log is where its failures are read."""
+    line = " ".join(text.split())[:_LOG_LINE]
+    with suppress(OSError), open("/dev/kmsg", "w", encoding="ascii", errors="replace") as log:
+        log.write(f"<4>{line}\n")
 
 
 def _end(session: Session) -> NoReturn:

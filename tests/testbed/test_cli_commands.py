@@ -134,6 +134,43 @@ def test_up(base: Path, number: signal.Signals) -> None:
     assert os.listdir(base) == []
 
 
+def test_gc(base: Path) -> None:
+    """By the port of a host that runs, by its directory, and by the directory alone."""
+    state = str(base / "mine")
+    with up(base, "--sr", "ext", "--state", state) as host:
+        sr = host.xe("sr-list", "--minimal")
+        vdi = host.xe("vdi-create", f"sr-uuid={sr}", "name-label=data", "virtual-size=16MiB")
+        write(host, vdi, "kept")
+        host.xe("vdi-destroy", f"uuid={host.xe('vdi-snapshot', f'uuid={vdi}')}")
+        port = host.settings.partition("port=")[2].partition(",")[0]
+        # The host's own collector may have been first.
+        assert re.fullmatch(
+            rf"SR {sr}: 0 removed, 0 coalesced, [01] leaf-coalesced\n", gc(base, "--port", port)
+        )
+        assert host.xe("vdi-list", "--minimal") == vdi
+        assert gc(base, "--state", state, sr) == f"SR {sr}: {NOTHING}\n"
+        assert read(host, vdi) == "kept"
+        assert host.end(signal.SIGTERM) == 0
+    assert gc(base, "--state", state) == f"SR {sr}: {NOTHING}\n"
+    assert refused("gc", "--port", "1").startswith("testbed: no host answers on port 1:")
+
+
+NOTHING = "0 removed, 0 coalesced, 0 leaf-coalesced"
+
+
+def gc(base: Path, *arguments: str) -> str:
+    """What `testbed gc` prints."""
+    done = subprocess.run(
+        argv_of("gc", *arguments),
+        env=environment(base),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
 def test_up_with_a_state_directory_goes_on_where_it_ended(base: Path) -> None:
     """Also after a kill, which gives it no time to put anything away."""
     options = ("--sr", "file", "--sr", "lvhd", "--state", str(base / "mine"))

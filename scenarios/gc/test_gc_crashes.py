@@ -1,0 +1,92 @@
+"""A collector that dies anywhere: the next one ends what it began, and no byte changes."""
+
+import pytest
+
+from scenarios.gc.support import collect
+from scenarios.oracle import BLOCK, Model, awkward_spans, one_sector
+from scenarios.plugin import RepositoryCache
+from scenarios.storage import VDI, Repository
+from xapi.backend import BackendUnavailable, PluginFailed
+
+COALESCE = (
+    "LVHDRT_finding_a_suitable_pair",
+    "LVHDRT_coalescing_VHD_data",
+    "LVHDRT_before_create_relink_journal",
+    "LVHDRT_relinking_grandchildren",
+)
+LEAF = (
+    "LVHDRT_coaleaf_delay_3",
+    "LVHDRT_coaleaf_before_coalesce",
+    "LVHDRT_coaleaf_after_coalesce",
+    "LVHDRT_coaleaf_one_renamed",
+    "LVHDRT_coaleaf_both_renamed",
+    "LVHDRT_coaleaf_before_remove_j",
+    "LVHDRT_coaleaf_after_vdirec",
+)
+VOLUMES = (
+    "LVHDRT_coalescing_before_inflate_grandparent",
+    "LVHDRT_inflating_the_parent",
+    "LVHDRT_coaleaf_before_delete",
+    "LVHDRT_coaleaf_after_delete",
+)
+
+
+def long_chain(vdi: VDI) -> tuple[Model, VDI, Model]:
+    """A disk that grew, two snapshots of it gone; the one below them stays."""
+    model = Model(vdi.size)
+    model.write(awkward_spans("kept", vdi.size))
+    vdi.write(awkward_spans("kept", vdi.size))
+    snapshot, kept = vdi.snapshot(), model.fork()
+    for number in range(2):
+        spans = awkward_spans(f"level {number}", vdi.size)
+        model.write(spans)
+        vdi.write(spans)
+        vdi.snapshot().destroy()
+        model.grow(model.size + BLOCK)
+        vdi.resize(model.size)
+    model.write(one_sector("end", model.size - 512))
+    vdi.write(one_sector("end", model.size - 512))
+    return model, snapshot, kept
+
+
+@pytest.mark.parametrize("point", [*COALESCE, *LEAF, *VOLUMES])
+def test_killed(sr: Repository, vdi: VDI, point: str) -> None:
+    """SIGKILL at each point; other calls mend what concerns them, a collector the rest."""
+    if point in VOLUMES and not sr.kind.startswith("lvhd"):
+        pytest.skip("volumes only")
+    model, snapshot, kept = long_chain(vdi)
+
+    with sr.host.fist(point, action="kill") as fist:
+        with pytest.raises(PluginFailed):
+            sr.host.gc(sr.uuid)
+        assert fist.reached
+
+    vdi.must_hold(model)
+    snapshot.must_hold(kept)
+    done = collect(sr)
+    assert not done.failed
+    assert len(sr.images()) == 3
+    vdi.must_hold(model)
+    snapshot.must_hold(kept)
+    snapshot.destroy()
+    collect(sr)
+    assert len(sr.images()) == 1
+    vdi.must_hold(model)
+
+
+@pytest.mark.parametrize("point", ["LVHDRT_relinking_grandchildren", *LEAF[1:5]])
+def test_power_cut(sr: Repository, vdi: VDI, repositories: RepositoryCache, point: str) -> None:
+    """The same, with all that was not flushed lost, too."""
+    model, snapshot, kept = long_chain(vdi)
+
+    with sr.host.fist(point, action="power-cut") as fist, pytest.raises(BackendUnavailable):
+        sr.host.gc(sr.uuid)
+    assert fist.reached
+    repositories.restart()
+
+    vdi.must_hold(model)
+    snapshot.must_hold(kept)
+    assert not collect(sr).failed
+    assert len(sr.images()) == 3
+    vdi.must_hold(model)
+    snapshot.must_hold(kept)
