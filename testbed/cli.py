@@ -295,7 +295,7 @@ def _gc(options: argparse.Namespace) -> int:
 @contextmanager
 def _session(options: argparse.Namespace) -> Iterator[Any]:
     """A session of the host that runs on a port or a directory, or is booted for this."""
-    from testbed.host import PASSWORD
+    from testbed.member import PASSWORD
     from testbed.sessions import close_session, open_local_session, open_session
 
     if options.port is not None:
