@@ -8,6 +8,7 @@ from typing import Any, Self
 import XenAPI
 
 from scenarios.oracle import BLOCK, Content, Model, Span
+from testbed.collecting import Collected, collect_all
 from testbed.devices.faults import Faults
 from testbed.devices.lio import Lun
 from testbed.errors import DeviceRefused
@@ -266,7 +267,14 @@ class Repository:
         for ref in self.vdis() - self.base_copies():
             self.api.VDI.destroy(ref)
         if self.vdis():
-            self.host.gc(self.uuid)
+            self.collect()
+
+    def collect(self) -> Collected:
+        """Have the SR's master collect garbage until there is none."""
+        ((_, done),) = collect_all(self.session, [self.uuid])
+        if isinstance(done, XenAPI.Failure):
+            raise done
+        return done
 
     def fill(self) -> Callable[[], None]:
         """Use up all space; returns what gives it back."""

@@ -10,7 +10,7 @@ from testbed.collecting import Collected
 
 def collect(sr: Repository) -> Collected:
     """Collect to the end, and look at everything."""
-    done = sr.host.gc(sr.uuid)
+    done = sr.collect()
     check(sr, collected=done.ended == "done" and not done.failed)
     return done
 

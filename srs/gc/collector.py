@@ -135,26 +135,33 @@ class Collector:
 
     def _clean_journal(self, bases: Bases) -> bool:
         for entry in bases.medium.journal.entries():
-            if entry.kind not in (COALESCE, RELINK):
+            if entry.kind not in (COALESCE, RELINK) or entry.id in self._report.failed:
                 continue
             disk = bases.forest.disks.get(entry.id)
             parent = bases.forest.parent(disk) if disk else None
             if disk is None or parent is None:
                 bases.medium.journal.remove(entry.kind, entry.id)
             elif entry.kind == RELINK:
-                bases.relink(disk, parent)
-                self._report.coalesced.append(disk.uuid)
+                with self._noting(disk):
+                    bases.relink(disk, parent)
+                    self._report.coalesced.append(disk.uuid)
             else:
                 bases.give_up(disk, parent)
             return True
         return False
 
     def _remove_garbage(self, bases: Bases) -> bool:
-        garbage = bases.forest.garbage()
+        # A base copy that is still to be relinked tells that its parent has its data.
+        garbage = bases.forest.garbage(self._unlinked(bases))
         if garbage:
             bases.remove(garbage)
             self._report.garbage += [disk.uuid for disk in garbage]
         return bool(garbage)
+
+    @staticmethod
+    def _unlinked(bases: Bases) -> set[str]:
+        found = {entry.id for entry in bases.medium.journal.entries() if entry.kind == RELINK}
+        return found & bases.forest.disks.keys()
 
     # -- base copies
 

@@ -140,7 +140,7 @@ def test_gc(base: Path) -> None:
     with up(base, "--sr", "ext", "--state", state) as host:
         sr = host.xe("sr-list", "--minimal")
         vdi = host.xe("vdi-create", f"sr-uuid={sr}", "name-label=data", "virtual-size=16MiB")
-        write(host, vdi, "kept")
+        write(host, vdi, "first")
         host.xe("vdi-destroy", f"uuid={host.xe('vdi-snapshot', f'uuid={vdi}')}")
         port = host.settings.partition("port=")[2].partition(",")[0]
         # The host's own collector may have been first.
@@ -149,7 +149,7 @@ def test_gc(base: Path) -> None:
         )
         assert host.xe("vdi-list", "--minimal") == vdi
         assert gc(base, "--state", state, sr) == f"SR {sr}: {NOTHING}\n"
-        assert read(host, vdi) == "kept"
+        assert read(host, vdi) == "first"
         assert host.end(signal.SIGTERM) == 0
     assert gc(base, "--state", state) == f"SR {sr}: {NOTHING}\n"
     assert refused("gc", "--port", "1").startswith("testbed: no host answers on port 1:")
