@@ -64,7 +64,8 @@ def collect_all(
             continue
         host = pool["master"] if pool["master"] in hosts else hosts.pop()
         try:
-            text = api.host.call_plugin(host, "gc", "run", {"srUuid": sr["uuid"]})
+            arguments = {"srUuid": sr["uuid"], "hostRef": host}
+            text = api.host.call_plugin(host, "gc", "run", arguments)
         except XenAPI.Failure as failure:
             yield sr["uuid"], failure
         else:

@@ -99,7 +99,9 @@ class Member(Machine):
         Raises:
             PluginFailed: the SR is not plugged in, or cannot be used.
         """
-        return Collected.parse(self.plugin_call("gc", "run", {"srUuid": sr_uuid}))
+        return Collected.parse(
+            self.plugin_call("gc", "run", {"srUuid": sr_uuid, "hostRef": self.ref})
+        )
 
     # --- HostBackend: what xapi asks of a host -------------------------------------------
 

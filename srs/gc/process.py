@@ -116,8 +116,12 @@ def _for(request: Request, session: Session) -> Request:
     )
 
 
-def collect(sr_uuid: str) -> Report:
+def collect(sr_uuid: str, host: str) -> Report:
     """Work on an SR of this host until there is nothing left to do, in place of its collector.
+
+    Args:
+        sr_uuid: the SR.
+        host: reference of this host.
 
     Raises:
         SRUnavailable: the SR is not plugged in here, or this host is not its master.
@@ -125,7 +129,7 @@ def collect(sr_uuid: str) -> Report:
     """
     session = Session.login(_ORIGINATOR)
     try:
-        driver, request = _look_up(session, sr_uuid)
+        driver, request = _look_up(session, sr_uuid, host)
         watch = Watch()
         with kept_away(sr_uuid):
             lock = active(sr_uuid)
@@ -140,10 +144,9 @@ def collect(sr_uuid: str) -> Report:
         session.logout()
 
 
-def _look_up(session: Session, sr_uuid: str) -> tuple[type[CowSR], Request]:
+def _look_up(session: Session, sr_uuid: str, host: str) -> tuple[type[CowSR], Request]:
     """The driver of an SR, and a request as a driver's call would have it."""
     sr = session.call("SR.get_by_uuid", sr_uuid)
-    host = session.call("session.get_this_host", session.ref)
     condition = f'field "host" = "{host}" and field "SR" = "{sr}"'
     pbds = session.call("PBD.get_all_records_where", condition)
     plugged = [pbd for pbd in pbds.values() if pbd["currently_attached"]]

@@ -1,9 +1,10 @@
 """Plugin `gc`: an SR's garbage collector, called from outside.
 
-run {srUuid}      work until there is nothing left to do; a srs.gc.collector.Report as JSON
-abort {srUuid}    end the SR's collector, if there is one
+run {srUuid, hostRef}   work until there is nothing left to do; a srs.gc.collector.Report as JSON
+abort {srUuid}          end the SR's collector, if there is one
 
-Unlike other plugins these take locks of the SR: no driver calls them.
+`hostRef` is the host that is called: only the SR's master collects. Unlike other plugins these
+take locks of the SR: no driver calls them.
 """
 
 from srs.gc.control import abort
@@ -12,7 +13,7 @@ from srs.plugins import by_function
 
 
 def _run(arguments: dict[str, str]) -> str:
-    return collect(arguments["srUuid"]).as_json()
+    return collect(arguments["srUuid"], arguments["hostRef"]).as_json()
 
 
 def _abort(arguments: dict[str, str]) -> str:
