@@ -50,6 +50,8 @@ class Database:
             return self.messages.append(args[0])
         if method == "SR.get_other_config":
             return self.other_config
+        if method == "SR.get_sm_config":
+            return {}
         if method.startswith("VDI.set_"):
             self._record(method, args[0])[method.removeprefix("VDI.set_")] = args[1]
         elif method == "VDI.add_to_sm_config":
