@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from testbed.errors import DeviceRefused
-from testbed.network.switch import Counters, Port, Switch
+from testbed.network.switch import Counters, Cut, Port, Switch
 
 #: Bytes of a packet. A User-Mode Linux NIC has it from the kernel's command line, for life.
 MTU: Final = 9000
@@ -76,7 +76,7 @@ class Network:
         self._nics[address] = Nic(self, self.switch.add_port(), mac, interface)
         return self._nics[address]
 
-    def cut(self, nic: Nic, other: Nic | None = None) -> contextlib.AbstractContextManager[None]:
+    def cut(self, nic: Nic, other: Nic | None = None) -> contextlib.AbstractContextManager[Cut]:
         """Meanwhile a card reaches nobody, or two do not reach each other."""
         return self.switch.cut(nic.port, other.port if other else None)
 

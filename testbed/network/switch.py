@@ -56,6 +56,25 @@ class Port:
     cable: socket.socket | None = None
 
 
+class Cut:
+    """A cable that is cut, or two whose machines do not reach each other."""
+
+    def __init__(self, ends: frozenset[Port]) -> None:
+        self.ends = ends
+        self._missed = threading.Event()
+
+    def stops(self, source: Port, target: Port) -> bool:
+        """Whether a frame between two ports, or at one, does not pass; it is noted, then."""
+        stopped = self.ends in ({source}, {target}, {source, target})
+        if stopped:
+            self._missed.set()
+        return stopped
+
+    def wait_for_frame(self, seconds: float) -> bool:
+        """Wait until a frame did not get through; says whether one did not."""
+        return self._missed.wait(seconds)
+
+
 class Switch:
     """A switch that runs until it is closed.
 
@@ -68,7 +87,7 @@ class Switch:
         self._ports: list[Port] = []
         self._plugged: dict[int, Port] = {}  # descriptor -> port
         self._learned: dict[bytes, Port] = {}  # MAC -> port
-        self._cuts: list[frozenset[Port]] = []
+        self._cuts: list[Cut] = []
         self._delay = 0.0
         self._loss = 0.0
         self._dice: dict[tuple[Port, Port], random.Random] = {}
@@ -127,18 +146,18 @@ class Switch:
     # --- trouble -------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def cut(self, port: Port, other: Port | None = None) -> Iterator[None]:
+    def cut(self, port: Port, other: Port | None = None) -> Iterator[Cut]:
         """Meanwhile nothing passes a port, or nothing between two; not even what was flying."""
-        pair = frozenset({port, other or port})
+        cut = Cut(frozenset({port, other or port}))
         with self._lock:
             self._receive_all()
-            self._cuts.append(pair)
+            self._cuts.append(cut)
         try:
-            yield
+            yield cut
         finally:
             with self._lock:
                 self._receive_all()
-                self._cuts.remove(pair)
+                self._cuts.remove(cut)
 
     @contextlib.contextmanager
     def impaired(self, *, delay: float = 0.0, loss: float = 0.0) -> Iterator[None]:
@@ -170,7 +189,8 @@ class Switch:
         os.eventfd_write(self._bell, 1)  # the thread does not know of frames that fly now
 
     def _is_cut(self, source: Port, target: Port) -> bool:
-        return any(cut in ({source}, {target}, {source, target}) for cut in self._cuts)
+        stopped = [cut.stops(source, target) for cut in self._cuts]  # each takes note
+        return any(stopped)
 
     def _is_lost(self, source: Port, target: Port) -> bool:
         if not self._loss:
@@ -213,7 +233,7 @@ class Switch:
                 self._unplug(port)
                 return
             port.counters.received += 1
-            if len(frame) >= _HEADER and frozenset({port}) not in self._cuts:
+            if len(frame) >= _HEADER and not self._is_cut(port, port):
                 self._forward(port, frame)
 
     def _forward(self, port: Port, frame: bytes) -> None:

@@ -158,11 +158,23 @@ def test_frames_that_take_their_time(bench: Bench) -> None:
 def test_a_cut_catches_what_is_flying(bench: Bench) -> None:
     with bench.switch.impaired(delay=0.05):
         bench.cables[0].send(frame(_BROADCAST, mac(0)))
-    with bench.switch.cut(bench.ports[0], bench.ports[1]):
+    with bench.switch.cut(bench.ports[0], bench.ports[1]) as cut:
         bench.cables[2].settimeout(30)
         assert bench.cables[2].recv(100) == frame(_BROADCAST, mac(0))
+        assert cut.wait_for_frame(30)
     assert bench.take() == [[], [], []]
     assert bench.ports[1].counters.cut == 1
+
+
+def test_a_cut_tells_whether_a_frame_came_to_it(bench: Bench) -> None:
+    bench.cables[2].send(frame(_BROADCAST, mac(2)))
+    with bench.switch.cut(bench.ports[0], bench.ports[1]) as cut:
+        bench.cables[0].send(frame(mac(2), mac(0)))
+        bench.switch.settle()
+        assert not cut.wait_for_frame(0)
+        bench.cables[0].send(frame(_BROADCAST, mac(0)))
+        bench.switch.settle()
+        assert cut.wait_for_frame(0)
 
 
 def test_a_port_outlives_its_machine(bench: Bench) -> None:
