@@ -15,6 +15,8 @@ from scenarios.storage import Repository
 from testbed.member import Member
 
 _UUID: Final = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+#: What a driver has found out about a shared file system, for all hosts.
+_ABOUT_HARD_LINKS: Final = "sm-hardlink.conf"
 _FILE: Final = re.compile(f"({_UUID})[.](vhd|raw|cbtlog)")
 _VOLUME: Final = re.compile(f"(VHD-|LV-)?({_UUID})([.]cbtlog)?")
 _ELEMENT: Final = re.compile(r"<(\w+)>([^<]*)</\1>")
@@ -114,6 +116,8 @@ def read_directory(host: Member, directory: str, files: list[str]) -> Medium:
     logs, strays = set(), []
     for path in files:
         name = str(PurePosixPath(path).relative_to(directory))
+        if name == _ABOUT_HARD_LINKS:
+            continue
         match = _FILE.fullmatch(name)
         if match is None:
             strays.append(name)

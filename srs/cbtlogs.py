@@ -9,9 +9,9 @@ each of these changes is durable when it returns.
 """
 
 import os
-from contextlib import suppress
 from typing import Final, Protocol
 
+from srs import filenames
 from srs import lvhd_layout as layout
 from srs.journal import fsync_directory
 from srs.vdi import uuid_in
@@ -63,7 +63,7 @@ class FileLogs:
 
     def exists(self, uuid: str) -> bool:
         """See Logs."""
-        return os.path.exists(self.place(uuid))
+        return filenames.exists(self.place(uuid))
 
     def place(self, uuid: str) -> str:
         """See Logs."""
@@ -77,18 +77,17 @@ class FileLogs:
         """See Logs."""
         path = self.place(uuid)
         cbt.create(path + _NEW, size)
-        os.rename(path + _NEW, path)
+        filenames.rename(path + _NEW, path)
         fsync_directory(self._directory)
 
     def rename(self, old: str, new: str) -> None:
         """See Logs."""
-        os.rename(self.place(old), self.place(new))
+        filenames.rename(self.place(old), self.place(new))
         fsync_directory(self._directory)
 
     def remove(self, uuid: str) -> None:
         """See Logs."""
-        with suppress(FileNotFoundError):
-            os.unlink(self.place(uuid))
+        if filenames.remove(self.place(uuid)):
             fsync_directory(self._directory)
 
     def close(self, uuid: str) -> None:

@@ -1,7 +1,7 @@
 """Splitting a disk on a file SR: its data becomes a base copy, the disk a leaf above it.
 
     1  journal clone_<D> = <B>_<twin>
-    2  link(D, B)                          B and D are one file
+    2  link(D, B)                          B and D are one file (see also srs.hardlinks)
     3  leaves above B: the twin, in its place; D.new
     4  rename(D.new, D)                    commit point: D is a leaf above B
     5  hide B
@@ -15,7 +15,7 @@ import os
 from dataclasses import replace
 from typing import Final, NoReturn
 
-from srs import fist, vhd
+from srs import fist, hardlinks, vhd
 from srs.filestore import NEW, FileStore
 from srs.journal import SPLIT, Entry
 from srs.snapshot import Branch
@@ -31,7 +31,7 @@ def split(store: FileStore, disk: Disk, base: str, twin: str) -> Branch:
     with fist.undone_by(lambda: _undo(store, entry)):
         fist.point("FileSR_clone_after_create_journal")
         fist.point("FileSR_fail_hardlink", _no_hardlinks)
-        os.link(store.vhd_path(disk.uuid), store.vhd_path(base))
+        hardlinks.give_away(store.vhd_path(disk.uuid), store.vhd_path(base))
         below = replace(disk, uuid=base, hidden=True)
         fist.point("FileSR_fail_snap1", _full)
         if twin:
@@ -57,13 +57,13 @@ def leaves_of(entry: Entry) -> tuple[str, str]:
 def settle(store: FileStore, entry: Entry) -> bool:
     """End a split: undo it before its commit point, finish it after; says which it was."""
     base, twin = leaves_of(entry)
-    path = store.vhd_path(base)
-    if base and os.path.exists(path) and not os.path.samefile(store.vhd_path(entry.id), path):
-        vhd.set_hidden(path, True)
+    leaf, below = store.vhd_path(entry.id), store.vhd_path(base)
+    if hardlinks.is_split(leaf, below):
+        vhd.set_hidden(below, True)
         return True
     # The base last, and not before the others are gone for good: leaves cannot be without it.
-    for names in ((f"{twin}.vhd", f"{twin}.vhd{NEW}", f"{entry.id}.vhd{NEW}"), (f"{base}.vhd",)):
-        store.remove(*names)
+    store.remove(f"{twin}.vhd", f"{twin}.vhd{NEW}", f"{entry.id}.vhd{NEW}")
+    hardlinks.take_back(leaf, below)
     return False
 
 

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from srs import fist, vhd
+from srs import filenames, fist, vhd
 from srs.errors import SRScan, Unimplemented, VDISize, VDIUnavailable
 from srs.gc.medium import LEAF
 from srs.journal import RESIZE, REVERT, SPLIT, Entry, FileJournal, fsync_directory
@@ -57,7 +57,7 @@ class FileStore:
 
     def exists(self, uuid: str) -> bool:
         """Whether there is an image of this uuid."""
-        return any(os.path.exists(self.path(f"{uuid}.{kind}")) for kind in ("vhd", "raw"))
+        return any(filenames.exists(self.path(f"{uuid}.{kind}")) for kind in ("vhd", "raw"))
 
     def disk(self, uuid: str) -> Disk:
         """An image.
@@ -154,15 +154,11 @@ class FileStore:
             os.fsync(fd)
         finally:
             os.close(fd)
-        os.rename(self.path(name + NEW), self.path(name))
+        filenames.rename(self.path(name + NEW), self.path(name))
         fsync_directory(self._directory)
 
     def _unlink(self, name: str) -> bool:
-        try:
-            os.unlink(self.path(name))
-        except FileNotFoundError:
-            return False
-        return True
+        return filenames.remove(self.path(name))
 
     def remove(self, *names: str) -> None:
         """Remove those of the files that are there, for good."""
@@ -208,9 +204,9 @@ class FileStore:
             VDIUnavailable: it is lost.
         """
         undo, image = self.path(_UNDO + entry.id), self.vhd_path(entry.id)
-        if not os.path.exists(image):
+        if not filenames.exists(image):
             return False
-        if os.path.exists(undo):
+        if filenames.exists(undo):
             vhd.revert_journal(image, undo)
         return self.disk(entry.id).size > int(entry.value.partition("_")[0] or MAX_SIZE)
 

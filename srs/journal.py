@@ -29,7 +29,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, NoReturn, Protocol
 
-from srs import fist
+from srs import filenames, fist
 from srs.errors import LVMCreate, LVMNoVolume, LVMRead, LVMWrite, SRError
 from srs.volumes import VolumeGroup
 
@@ -245,10 +245,8 @@ class FileJournal:
         Raises:
             LVMNoVolume: there is none.
         """
-        try:
-            os.unlink(self._path(kind, id))
-        except FileNotFoundError:
-            raise LVMNoVolume(f"journal {kind}_{id}") from None
+        if not filenames.remove(self._path(kind, id)):
+            raise LVMNoVolume(f"journal {kind}_{id}")
         fsync_directory(self._directory)
 
     def _path(self, kind: str, id: str) -> str:

@@ -12,8 +12,7 @@ The SR's directory is `<serverpath>/<SR uuid>`; with SR.sm_config `nosubdir` it 
 itself. Mounts are soft: when a server is gone, operations fail after (`nfs-retrans` + 1) times
 `nfs-timeout` tenths of a second (both in SR.other_config), rather than hang for ever.
 
-Not every server has hard links, which splitting a disk takes (srs.file_split). The first attach
-tries one, and keeps the answer in `sm-hardlink.conf` beside the disks, for all hosts.
+Not every server has hard links, which splitting a disk takes: see srs.hardlinks.
 """
 
 import errno
@@ -23,7 +22,7 @@ from contextlib import suppress
 from typing import ClassVar, Final
 from xmlrpc.client import escape
 
-from srs import mounts
+from srs import filenames, hardlinks, mounts
 from srs.errors import (
     ConfigServerMissing,
     ConfigServerPathMissing,
@@ -120,18 +119,25 @@ class NFSSR(FileSR):
         server.mount(self._directory(), self.path)
         try:
             self._require_writable()
+            self._look_for_hard_links()
         except BaseException:
             mounts.unmount(self.path)
             raise
 
     def _require_writable(self) -> None:
-        name = self.store.path(f"{self.uuid}.test.new")
+        path = self.store.path(f"{self.uuid}.test.new")
         try:
-            with open(name, "wb") as file:
+            with open(path, "wb") as file:
                 os.fsync(file.fileno())
-            os.unlink(name)
+            filenames.remove(path)
         except OSError as error:
             raise SharedFileSystemNoWrite(error.strerror) from error
+
+    def _look_for_hard_links(self) -> None:
+        if hardlinks.detect(self.path, f"{self.uuid}.link.new") is False:
+            body = f"Storage repository {self.uuid} does not support hardlinks"
+            about = ("sr_does_not_support_hardlinks", "2", "SR", self.uuid, body)
+            self.session.call("message.create", *about)
 
     def is_attached(self) -> bool:
         """Whether it is mounted; a server that is gone does not matter."""

@@ -12,10 +12,7 @@ As long as P is there recovery hides it again, and everything is as before. XenS
 collectors rename L to OLD_<L> first; what they leave is undone as they would do it themselves.
 """
 
-import os
-from contextlib import suppress
-
-from srs import fist, vhd
+from srs import filenames, fist, vhd
 from srs.errors import Unimplemented
 from srs.filestore import FileStore
 from srs.gc.medium import COALESCE, LEAF, OLD, RELINK
@@ -67,14 +64,14 @@ class FileMedium:
     def remove(self, disks: list[Disk]) -> None:
         """See Medium."""
         for disk in disks:
-            os.unlink(self.path(disk))
+            filenames.remove(self.path(disk))
         fsync_directory(self._store.path(""))
 
     def take_place(self, disk: Disk, parent: Disk) -> None:
         """See Medium."""
         vhd.set_hidden(self.path(parent), False)
         fist.point("LVHDRT_coaleaf_one_renamed")
-        os.rename(self.path(parent), self.path(disk))  # the commit point
+        filenames.rename(self.path(parent), self.path(disk))  # the commit point
         fsync_directory(self._store.path(""))
         fist.point("LVHDRT_coaleaf_both_renamed")
 
@@ -94,15 +91,15 @@ class FileMedium:
             self._drop_old(leaf)
             return
         old = self._vhd(OLD + leaf)
-        if os.path.exists(old):
-            if not os.path.exists(self._vhd(parent)):
-                os.rename(self._vhd(leaf), self._vhd(parent))
+        if filenames.exists(old):
+            if not filenames.exists(self._vhd(parent)):
+                filenames.rename(self._vhd(leaf), self._vhd(parent))
                 fist.point("LVHDRT_coaleaf_undo_after_rename")
-            os.rename(old, self._vhd(leaf))
+            filenames.rename(old, self._vhd(leaf))
             fsync_directory(self._store.path(""))
             fist.point("LVHDRT_coaleaf_undo_after_rename2")
             vhd.set_hidden(self._vhd(leaf), False)
-        if os.path.exists(self._vhd(parent)):
+        if filenames.exists(self._vhd(parent)):
             vhd.set_hidden(self._vhd(parent), True)
             fist.point("LVHDRT_coaleaf_undo_end")
         else:
@@ -111,9 +108,8 @@ class FileMedium:
     def _drop_old(self, leaf: str) -> None:
         """Without an entry an old image is rubbish, unless its disk is missing."""
         old = self._vhd(OLD + leaf)
-        if os.path.exists(self._vhd(leaf)):
-            with suppress(FileNotFoundError):
-                os.unlink(old)
-        elif os.path.exists(old):
+        if filenames.exists(self._vhd(leaf)):
+            filenames.remove(old)
+        elif filenames.exists(old):
             vhd.set_hidden(old, False)
-            os.rename(old, self._vhd(leaf))
+            filenames.rename(old, self._vhd(leaf))
