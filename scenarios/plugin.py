@@ -256,7 +256,7 @@ def _sr_fixture(kinds: Sequence[str]) -> ModuleType:
 
 
 def footprint(*hosts: Member) -> set[tuple[str, ...]]:
-    """What no scenario may add to. Base copies stay until a garbage collector runs."""
+    """What no scenario may add to."""
     kinds = ("mounts", "loops", "nbds", "mapped", "units", "sessions", "processes")
     return {
         (host.hostname, kind, name)
