@@ -9,6 +9,8 @@ import XenAPI
 
 from scenarios.storage import Repository
 from testbed.sessions import close_session
+from xapi.errors import XenAPIError
+from xapi.storage import BackendError
 
 #: Seconds after which a call that was let go on counts as lost.
 PATIENCE = 120
@@ -30,6 +32,8 @@ class Call:
             self.answer()
         except XenAPI.Failure as failure:
             return str(failure.details[0])
+        except (XenAPIError, BackendError) as failure:  # of a call below the XenAPI
+            return failure.code
         return ""
 
     @property
@@ -39,18 +43,21 @@ class Call:
 
 
 @contextmanager
-def calls(sr: Repository) -> Iterator[Callable[..., Call]]:
-    """Starts calls: `start(lambda api: api.VDI.revert(ref))`. All are over when the block ends."""
+def calls(sr: Repository) -> Iterator[Callable[[Callable[[Repository], Any]], Call]]:
+    """Starts calls, all of which are over when the block ends.
+
+    `start(lambda own: own.api.VDI.revert(ref))`: a call gets the SR over a session of its own.
+    """
     with ThreadPoolExecutor(16, thread_name_prefix="call") as pool:
 
-        def run(call: Callable[[Any], Any]) -> Any:
+        def run(call: Callable[[Repository], Any]) -> Any:
             session = sr.host.session()
             try:
-                return call(session.xenapi)
+                return call(sr.with_session(session))
             finally:
                 close_session(session)
 
-        def start(call: Callable[[Any], Any]) -> Call:
+        def start(call: Callable[[Repository], Any]) -> Call:
             return Call(pool.submit(run, call))
 
         yield start

@@ -292,11 +292,14 @@ def unmarked(state: State) -> Found:
 
 
 def snapshots(state: State) -> Found:
-    """`snapshot_of` is a disk of this SR, or nothing; base copies are no snapshots."""
+    """`snapshot_of` is a visible disk of this SR, or nothing, or one that is no more."""
     for uuid, record in state.records.items():
-        of = record["snapshot_of"]
-        if of not in (_NULL, "") and state.refs.get(of) not in state.records:
-            yield Violation("snapshot_of resolves", uuid, "a VDI of this SR, or NULL", of)
+        of = state.refs.get(record["snapshot_of"], "")
+        if of and not state.records.get(of, {}).get("managed"):
+            yield Violation("snapshot_of resolves", uuid, "a visible disk of this SR", of)
+        noted = (state.medium.about or {}).get(uuid, {}).get("snapshot_of", "")
+        if not of and noted in state.records:
+            yield Violation("snapshot_of resolves", uuid, noted, record["snapshot_of"])
         if record["is_a_snapshot"] and not record["managed"]:
             yield Violation("base copies are no snapshots", uuid, False, True)
 
@@ -344,8 +347,10 @@ def metadata(state: State) -> Found:
             "type": record["type"],
             "managed": f"{not image.hidden:d}",
             "is_a_snapshot": f"{record['is_a_snapshot']:d}",
-            "snapshot_of": state.refs.get(record["snapshot_of"], ""),
         }
+        if record["snapshot_of"] == _NULL or record["snapshot_of"] in state.refs:
+            # The reference of a disk that is no more says nothing; the uuid in MGT stays.
+            expected["snapshot_of"] = state.refs.get(record["snapshot_of"], "")
         for name, value in expected.items():
             if noted and noted.get(name) != value:
                 where = f"{image.uuid} {name}"

@@ -63,7 +63,7 @@ def test_in_the_middle(disks: Disks, point: str) -> None:
     operation, code = OPERATIONS[points[point]]
     with calls(disks.sr) as start, ExitStack() as fault:
         with disks.sr.host.fist(point, "hold") as held:
-            call = start(lambda api: operation(api, disks))
+            call = start(lambda own: operation(own.api, disks))
             assert held.wait(60)
             fault.enter_context(disks.sr.faults.write_errors())
         assert call.outcome() == f"SR_BACKEND_FAILURE_{code}"

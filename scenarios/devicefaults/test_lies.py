@@ -23,7 +23,7 @@ def test_lost_writes_and_a_power_cut(disks: Disks, repositories: RepositoryCache
     """
     with disks.sr.faults.lost_writes():
         with calls(disks.sr) as start:
-            call = start(lambda api: api.VDI.revert(disks.snapshot.ref))
+            call = start(lambda own: own.api.VDI.revert(disks.snapshot.ref))
         assert call.outcome() in ("", "SR_BACKEND_FAILURE_82")
         repositories.cut_the_power()
     disks.must_work()
@@ -43,7 +43,7 @@ def test_a_disk_that_hangs(disks: Disks) -> None:
     """A revert waits for its disk and then ends well; calls about nothing on it go on."""
     with calls(disks.sr) as start:
         with disks.sr.faults.hang():
-            call = start(lambda api: api.VDI.revert(disks.snapshot.ref))
+            call = start(lambda own: own.api.VDI.revert(disks.snapshot.ref))
             assert disks.snapshot.record()["is_a_snapshot"]
             assert not call.over
         assert call.answer() == disks.disk.ref

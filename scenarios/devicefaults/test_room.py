@@ -37,7 +37,7 @@ def test_full_in_the_middle_of_a_split(disks: Disks) -> None:
         pytest.skip("the room of a file SR is not taken by the driver's own steps alone")
     with calls(sr) as start:
         with sr.host.fist("LVHDRT_clone_vdi_after_shrink_parent", "hold") as held:
-            call = start(lambda api: api.VDI.snapshot(disks.disk.ref))
+            call = start(lambda own: own.api.VDI.snapshot(disks.disk.ref))
             assert held.wait(60)
             fill(sr)
         assert call.outcome() == NO_ROOM
@@ -53,7 +53,7 @@ def test_full_when_a_volume_is_inflated(disks: Disks) -> None:
     vbd = sr.create_vbd(disks.snapshot.ref)
     with calls(sr) as start:
         with sr.host.fist("LVHDRT_inflate_after_create_journal", "hold") as held:
-            call = start(lambda api: api.VBD.plug(vbd))
+            call = start(lambda own: own.api.VBD.plug(vbd))
             assert held.wait(60)
             fill(sr)
         assert call.outcome() == NO_ROOM

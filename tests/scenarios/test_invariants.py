@@ -223,7 +223,7 @@ CASES: tuple[Case, ...] = (
         lambda s: s.field("SR", s.sr.ref, current_operations={"task": "vdi_create"}),
         "SR",
     ),
-    Case("snapshot_of resolves", lambda s: vdi(s, s.snapshot, snapshot_of="OpaqueRef:gone")),
+    Case("snapshot_of resolves", lambda s: vdi(s, s.snapshot, snapshot_of=s.base.ref)),
     Case("base copies are no snapshots", lambda s: vdi(s, s.base, is_a_snapshot=True)),
     Case("the SR's accounts", lambda s: s.field("SR", s.sr.ref, virtual_allocation=1)),
     Case(
@@ -253,6 +253,7 @@ VOLUME_CASES: tuple[Case, ...] = (
     ),
     Case("records agree", lambda s: config(s, s.disk, vdi_type="aio"), "vdi_type"),
     Case("the SR's accounts", lambda s: s.field("SR", s.sr.ref, physical_size=1)),
+    Case("snapshot_of resolves", lambda s: vdi(s, s.snapshot, snapshot_of="OpaqueRef:gone")),
     Case("MGT knows every disk", lambda s: metadata(s, s.base.uuid, NOBODY)),
     Case("MGT knows no other", lambda s: metadata(s, s.base.uuid, NOBODY)),
     Case(

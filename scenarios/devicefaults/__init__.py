@@ -1,0 +1,1 @@
+"""Devices below an SR that fail, lie, hang and fill up."""
