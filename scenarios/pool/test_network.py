@@ -28,7 +28,7 @@ def test_the_master_loses_its_storage_for_a_while(
     other = sr.create(disk.vdi.size).on(pool.slaves[0])
     with calls(sr) as start, ExitStack() as held:
         fist = held.enter_context(pool.master.fist(sr.revert_points[point], "hold"))
-        reverting = start(lambda api: api.VDI.revert(disk.snapshot.ref))
+        reverting = start(lambda own: own.api.VDI.revert(disk.snapshot.ref))
         assert fist.wait(_PATIENCE)
         with pool.network.cut(pool.master.nic, pool.storage.nic) as cut:
             held.close()  # the driver goes on, and gets no answer from here on
