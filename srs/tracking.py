@@ -88,11 +88,15 @@ class Tracking:
         self._logs.remove(uuid)
 
     def _disown(self, uuid: str) -> None:
-        """Remove a log that is not to be believed; where that fails, mark it so."""
+        """Remove a log that is not to be believed.
+
+        Where that fails (only the SR's master removes volumes) it becomes one that nobody can
+        read: marked as inconsistent, it would be consistent again when its disk is closed.
+        """
         try:
             self._end(uuid)
         except _TROUBLE:
-            cbt.set_fields(self._logs.open(uuid), consistent=0)
+            cbt.spoil(self._logs.open(uuid))
 
     def _give_up(self, uuid: str, ref: str, message: str) -> None:
         """Switch tracking of a disk off, because its log cannot be believed, and say so.
@@ -121,6 +125,8 @@ class Tracking:
                 cbt.set_fields(path, consistent=0, child=_NOBODY)
             else:
                 self._give_up(uuid, ref, "VDI_CBT_METADATA_INCONSISTENT")
+                if self.is_on(uuid):
+                    return ""
         return self._logs.place(uuid)
 
     @staticmethod

@@ -136,6 +136,13 @@ def set_fields(
         backing.sync()
 
 
+def spoil(path: AnyPath) -> None:
+    """Make the log ``path`` one that nobody can read; durable."""
+    with Backing(os.fspath(path), writable=True) as backing:
+        backing.write(0, b"\xff" * CBTLog.LAYOUT.size)
+        backing.sync()
+
+
 def resize(path: AnyPath, size: int) -> None:
     """Make the log ``path`` that of a disk grown to ``size`` bytes; see :func:`set_fields`."""
     set_fields(path, size=size)

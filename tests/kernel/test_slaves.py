@@ -10,6 +10,8 @@ import pytest
 import XenAPI
 
 from testbed.devices.disk import GiB, MiB
+from testbed.guest.setup import HOST_ROOT
+from testbed.kernel.guestconfig import ROOT
 from testbed.pool import Pool, PoolHost
 from testbed.sessions import close_session
 
@@ -282,3 +284,23 @@ def test_volumes_as_other_drivers_have_them_activated(shared: Shared) -> None:
     assert shared.nodes(shared.slave) == set()
     with pytest.raises(XenAPI.Failure, match="UNKNOWN_XENAPI_PLUGIN_FUNCTION"):
         multi("dance")
+
+
+def test_a_slave_does_not_believe_a_log_of_changes_that_a_crash_left(shared: Shared) -> None:
+    vdi = shared.create()
+    shared.api.VDI.enable_cbt(vdi)
+    log = f"{shared.group}/{shared.api.VDI.get_uuid(vdi)}.cbtlog"
+    script = f"from srs.vhd import cbt; cbt.set_fields('/dev/{log}', consistent=0)"
+    python = f"import sys; sys.path.insert(0, {HOST_ROOT + str(ROOT)!r}); {script}"
+    for command in (
+        ["lvchange", "-ay", log],
+        ["/usr/bin/python3", "-I", "-S", "-c", python],
+        ["lvchange", "-an", log],
+    ):
+        assert shared.master.kernel.run(command).returncode == 0
+    shared.write(shared.slave, vdi, b"text")
+    assert not shared.api.VDI.get_cbt_enabled(vdi)
+    assert shared.read(shared.master, vdi, 4) == b"text"
+    shared.write(shared.master, vdi, b"more")
+    assert log.partition("/")[2] not in shared.lvs(shared.master, "lv_attr")
+    assert shared.read(shared.slave, vdi, 4) == b"more"
