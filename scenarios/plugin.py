@@ -73,6 +73,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Check the kinds before anything boots, and make the fixture for them."""
     of_pool = config.getoption("--pool") > 0
+    if of_pool and config.getoption("--kernel") == "local":
+        raise pytest.UsageError("--pool: hosts have kernels of their own; not with --kernel local")
     kinds = config.getoption("--sr")
     if kinds:
         _check_kinds(kinds, of_pool=of_pool)

@@ -22,6 +22,7 @@ from testbed.errors import TestbedError
 
 if TYPE_CHECKING:
     from testbed.host import Host
+    from testbed.pool import Pool
 
 PASSED, FAILED, COULD_NOT_RUN = 0, 1, 2
 _KERNELS = ("auto", "uml", "local")
@@ -69,6 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     hosts = [kernel, _host_options()]
     up = commands.add_parser("up", parents=hosts, help="serve the XenAPI until Ctrl-C")
     up.add_argument("--port", type=int, default=0, help="where to listen on loopback")
+    up.add_argument(
+        "--pool", type=int, default=0, metavar="N", help="N hosts, and a kernel that serves storage"
+    )
     up.set_defaults(work=_up)
     shell = commands.add_parser("shell", parents=hosts, help="a shell in a booted host")
     shell.add_argument("program", nargs="*", help="instead of a login shell")
@@ -230,6 +234,27 @@ def _host(options: argparse.Namespace, port: int = 0) -> Iterator["Host"]:
             close_session(session)
 
 
+@contextmanager
+def _pool(options: argparse.Namespace, port: int) -> Iterator["Pool"]:
+    """A pool with the SRs that the options ask for, on every host."""
+    from testbed.pool import Pool
+    from testbed.sessions import close_session
+    from testbed.sharing import provision_shared
+
+    if options.state is not None or options.kernel == "local":
+        raise TestbedError(
+            "hosts of a pool have kernels of their own, and do not last",
+            hint="without --state and --kernel local",
+        )
+    with Pool(options.pool, storage=True, gc_pause=5.0, port=port) as pool:
+        session = pool.session()
+        for kind in options.sr or []:
+            sr = provision_shared(pool, session, kind)
+            print(f"SR {sr.uuid} ({kind})", flush=True)
+        close_session(session)
+        yield pool
+
+
 def _provision(host: "Host", session: Any, kinds: Sequence[str]) -> None:
     """SRs to play with; one that an earlier start has made is taken for a new one."""
     from testbed.provision import provision
@@ -251,9 +276,9 @@ def _up(options: argparse.Namespace) -> int:
     # SIGINT too: a shell that starts us in the background has it ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    with _host(options, options.port) as host:
-        address, _, port = host.xapi.url.removeprefix("http://").partition(":")
-        print(f"XenAPI at {host.xapi.url}, user root, password {PASSWORD}")
+    with (_pool if options.pool else _host)(options, options.port) as served:
+        address, _, port = served.xapi.url.removeprefix("http://").partition(":")
+        print(f"XenAPI at {served.xapi.url}, user root, password {PASSWORD}")
         print(f"export XE_EXTRA_ARGS=server={address},port={port},password={PASSWORD}")
         print("Ctrl-C ends it", flush=True)
         with suppress(KeyboardInterrupt):

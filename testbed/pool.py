@@ -35,13 +35,17 @@ class PoolHost(Member):
         pool: it belongs to.
         name: host name.
         variants: see Machine.
+        gc_pause: see Member.
     """
 
-    def __init__(self, pool: "Pool", name: str, variants: Sequence[Path]) -> None:
+    def __init__(
+        self, pool: "Pool", name: str, variants: Sequence[Path], gc_pause: float | None
+    ) -> None:
         super().__init__(
             kernel="uml", name=name, variants=variants, network=pool.network, shelf=pool.shelf
         )
         self._pool = pool
+        self.gc_pause = gc_pause
 
     @property
     def xapi(self) -> XapiServer:
@@ -67,6 +71,7 @@ class Pool:
         seed: where uuids come from; None for uuids that nobody had before.
         variants: Python files that register more drivers (see testbed/guest/smserver.py).
         storage: whether there is a storage kernel.
+        gc_pause: see Member.
         port: where xapi listens on loopback; 0 picks a free one.
     """
 
@@ -78,6 +83,7 @@ class Pool:
         seed: int | None = None,
         variants: Sequence[Path] = (),
         storage: bool = False,
+        gc_pause: float | None = None,
         port: int = 0,
     ) -> None:
         if hosts < 1:
@@ -86,6 +92,7 @@ class Pool:
         self._seed = seed
         self._variants = tuple(variants)
         self._wants_storage = storage
+        self._gc_pause = gc_pause
         self._port = port
         self._open = ExitStack()
         self._xapi: XapiServer | None = None
@@ -102,7 +109,9 @@ class Pool:
             self.xapi_socket = state.path / "xapi.sock"
             self.shelf = undo.enter_context(Shelf())
             self.network = undo.enter_context(Network())
-            self.hosts = tuple(PoolHost(self, name, self._variants) for name in self._names)
+            self.hosts = tuple(
+                PoolHost(self, name, self._variants, self._gc_pause) for name in self._names
+            )
             self._storage = StorageKernel(self.network) if self._wants_storage else None
             self.at_once([self._starter(machine, undo) for machine in self.machines])
             self._xapi = self._start_xapi(undo)

@@ -171,6 +171,16 @@ def gc(base: Path, *arguments: str) -> str:
     return done.stdout
 
 
+def test_up_of_a_pool(base: Path) -> None:
+    with up(base, "--pool", "2", "--sr", "nfs") as pool:
+        hosts = pool.xe("host-list", "--minimal").split(",")
+        pbds = "pbd-list", "currently-attached=true", "params=host-uuid", "--minimal"
+        assert pool.xe(*pbds).split(",") == hosts
+        assert len(hosts) == 2
+        assert pool.end(signal.SIGTERM) == 0
+    assert os.listdir(base) == []
+
+
 def test_up_with_a_state_directory_goes_on_where_it_ended(base: Path) -> None:
     """Also after a kill, which gives it no time to put anything away."""
     options = ("--sr", "file", "--sr", "lvhd", "--state", str(base / "mine"))
@@ -228,6 +238,7 @@ def refused(*arguments: str) -> str:
 
 
 def test_a_state_directory_that_cannot_be_used(base: Path) -> None:
+    assert "do not last" in refused("up", "--pool", "2", "--state", str(base / "mine"))
     assert "without blanks" in refused("up", "--state", str(base / "my host"))
     (base / "file").touch()
     assert "cannot keep a host" in refused("up", "--state", str(base / "file"))
