@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from scenarios.bench import network
 from scenarios.bench.pairs import Result, Work, measure
 from scenarios.bench.report import Place, print_table, save
 from scenarios.bench.toolstack import bench
@@ -44,6 +45,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="WHAT")
     toolstack = commands.add_parser("xapi", help="the toolstack's numbers")
     toolstack.set_defaults(run=lambda _options: bench())
+    wire = commands.add_parser("network", help="kernels on a network")
+    wire.set_defaults(run=lambda _options: network.bench())
     vhd = commands.add_parser(
         "vhd", help="the VHD engine, beside qemu-img where it can do the work"
     )
