@@ -26,8 +26,8 @@ _PREFIX: Final = "XSLocalEXT-"
 
 # Of the ext4 superblock, which begins at byte 1024 (reference: the kernel's ext4 documentation).
 _SUPERBLOCK: Final = 1024
-_STATE_AT, _INCOMPATIBLE_AT = 0x3A, 0x60
-_CLEAN, _ERRORS, _NEEDS_RECOVERY = 1, 2, 4
+_STATE_AT: Final = 0x3A
+_CLEAN, _ERRORS = 1, 2
 
 
 class EXTSR(FileSR):
@@ -109,12 +109,14 @@ class EXTSR(FileSR):
 
 
 def _needs_check(device: str) -> bool:
-    """Whether a file system was not unmounted cleanly, or has recorded errors."""
+    """Whether a file system has recorded errors.
+
+    A journal that a power cut has left is no error: mount(2) replays it.
+    """
     fd = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
     try:
         block = os.pread(fd, 1024, _SUPERBLOCK)
     finally:
         os.close(fd)
     state = int.from_bytes(block[_STATE_AT : _STATE_AT + 2], "little")
-    features = int.from_bytes(block[_INCOMPATIBLE_AT : _INCOMPATIBLE_AT + 4], "little")
-    return not state & _CLEAN or bool(state & _ERRORS) or bool(features & _NEEDS_RECOVERY)
+    return not state & _CLEAN or bool(state & _ERRORS)

@@ -147,6 +147,15 @@ class LVHDSR(CowSR):
             with suppress(VDIUnavailable):
                 self.scan()
 
+    def scan(self) -> None:
+        """sr_scan: and disks that a crash kept from the metadata get their place in there."""
+        super().scan()
+        noted = self.metadata.disks()
+        for record in self.session.vdi_records_of(self.ref).values():
+            uuid = record["uuid"]
+            if uuid not in noted and self.exists(uuid):
+                self.vdi(uuid).update()
+
     def _metadata_is_active(self) -> bool:
         volume = self.group.volumes.get(layout.METADATA)
         return volume is not None and volume.active

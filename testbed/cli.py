@@ -134,7 +134,10 @@ def _add_crash(crash: argparse.ArgumentParser) -> None:
     crash.add_argument(
         "--keep", type=Path, default=Path("crashes"), help="where failures are kept (crashes)"
     )
-    crash.add_argument("--replay", type=Path, metavar="FILE", help="repeat a failure")
+    instead = crash.add_mutually_exclusive_group()
+    instead.add_argument("--replay", type=Path, metavar="FILE", help="repeat a failure")
+    instead.add_argument("--random", type=int, metavar="N", help="cut a working host N times")
+    instead.add_argument("--fist", action="store_true", help="cut one at each FIST point")
     crash.set_defaults(work=_crash)
 
 
@@ -151,6 +154,8 @@ def _crash(options: argparse.Namespace) -> int:
         jobs=options.jobs,
         keep=options.keep,
     )
+    if options.random or options.fist:
+        return PASSED if command.cut(asked, options.random or 0) else FAILED
     return PASSED if command.explore(asked) else FAILED
 
 

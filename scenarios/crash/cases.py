@@ -34,7 +34,8 @@ class Scene:
 
     Attributes:
         act: carries it out.
-        disks: what each may be afterwards, by uuid.
+        disks: what each may be after a power cut, by uuid.
+        settled: what each must be after a power cut that comes when the operation has returned.
         newcomers: what a disk that the operation makes may hold.
         pair: uuids of a snapshot, and of the disk that can be reverted to it afterwards.
         collects: it is the garbage collector's work, which only the collector takes up again.
@@ -42,6 +43,7 @@ class Scene:
 
     act: Callable[[], object]
     disks: dict[str, Expected]
+    settled: dict[str, Expected]
     newcomers: frozenset[Content]
     pair: tuple[str, str]
     collects: bool = False
@@ -127,8 +129,14 @@ class Family:
             )
             for uuid, model in self._models.items()
         }
+        settled = {
+            uuid: Expected(frozenset({new.get(uuid, model.content())}))
+            for uuid, model in self._models.items()
+            if goes is None or goes.uuid != uuid
+        }
         newcomers = frozenset({self.content(copies)} if copies else ())
-        return Scene(act, disks, newcomers, (snapshot.uuid, self.disk.uuid), collects)
+        pair = (snapshot.uuid, self.disk.uuid)
+        return Scene(act, disks, settled, newcomers, pair, collects)
 
 
 def _family(sr: Repository) -> tuple[Family, VDI]:

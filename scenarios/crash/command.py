@@ -1,26 +1,33 @@
 """`testbed crash`: every case on every kind of SR, several hosts side by side, one table."""
 
 import multiprocessing
+import random
 import shlex
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from scenarios.crash.cases import CASES
+from scenarios.crash.cuts import Cuts, Cutter
 from scenarios.crash.explorer import Explorer, Failure, Result, booted, repeat
 from testbed.errors import TestbedError
 from testbed.provision import RECIPES
 
 #: Most room first: they take longest.
 KINDS: Final = ("lvhd", "ext", "file")
+
+#: SR kind and operation.
+Key = tuple[str, str]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +54,7 @@ class Options:
 def explore_one(kind: str, case: str, options: Options) -> Result:
     """One case, on a host of its own."""
     with booted(f"crash-{kind}", options.seed) as (host, session):
-        explorer = Explorer(host, session, kind, case, options.seed, options.keep)
+        explorer = Explorer(host, session, kind, case, seed=options.seed, keep=options.keep)
         return explorer.explore(options.states)
 
 
@@ -62,45 +69,90 @@ def check(options: Options) -> None:
                 raise TestbedError(f"no {what} {name!r}", hint=f"there are: {', '.join(known)}")
 
 
+def cut_one(kind: str, case: str, options: Options, count: int) -> Cuts:
+    """So many power cuts of one case at random, or with 0 one at each of its FIST points."""
+    with booted(f"cut-{kind}", options.seed) as (host, session):
+        cutter = Cutter(host, session, kind, case)
+        if count:
+            return cutter.at_random(count, f"{options.seed} {kind} {case}")
+        return cutter.at_points()
+
+
 def explore(options: Options) -> bool:
     """Explore, show the table and the failures; whether there was none."""
-    check(options)
     console = Console(highlight=False)
     begun = time.monotonic()
-    results: dict[tuple[str, str], Result] = {}
-    broken: dict[tuple[str, str], BaseException] = {}
-    pairs = [(kind, case) for kind in options.kinds or KINDS for case in options.cases or CASES]
-    with _progress(console) as progress, _workers(options.jobs) as pool:
-        task = progress.add_task("cases", total=len(pairs))
-        jobs = {pool.submit(explore_one, kind, case, options): (kind, case) for kind, case in pairs}
-        for key, job in _ended(jobs):
-            error = job.exception()
-            if error is None:
-                results[key] = job.result()
-            else:
-                broken[key] = error
-            states = sum(result.states for result in results.values())
-            progress.update(task, advance=1, description=f"{states} states")
-    console.print(_table(results, broken))
+    jobs = {key: partial(explore_one, *key, options) for key in _pairs(options)}
+    results, broken = _run(jobs, options.jobs, console)
+    cells = {key: _cell(result) for key, result in results.items()}
+    console.print(_table("power cuts, state by state", cells, broken))
     for result in results.values():
         for failure in result.failures:
             _show(console, result, failure)
-    for (kind, case), error in broken.items():
-        console.print(f"{kind} {case} could not be explored: {error}", style="red", markup=False)
+    _show_broken(console, broken)
     console.print(_summary(results, time.monotonic() - begun), markup=False)
     return not broken and not any(result.failures for result in results.values())
+
+
+def cut(options: Options, count: int) -> bool:
+    """Cut the power of hosts that work, `count` times in all, or with 0 at every FIST point."""
+    console = Console(highlight=False)
+    begun = time.monotonic()
+    pairs = _pairs(options)
+    shares = Counter(random.Random(options.seed).choices(pairs, k=count))
+    jobs = {
+        key: partial(cut_one, *key, options, shares[key])
+        for key in pairs
+        if shares[key] or not count
+    }
+    results, broken = _run(jobs, options.jobs, console)
+    cells = {
+        key: f"[red]{len(cuts.failures)} failed[/] of {cuts.cuts}"
+        if cuts.failures
+        else f"[green]{cuts.cuts} cuts[/] {cuts.cycle:.1f} s each"
+        for key, cuts in results.items()
+    }
+    console.print(_table("power cuts of hosts at work", cells, broken))
+    for (kind, case), cuts in results.items():
+        for failure in cuts.failures:
+            console.print(f"{kind} {case}: {failure}", markup=False)
+    _show_broken(console, broken)
+    console.print(
+        f"{sum(cuts.cuts for cuts in results.values())} power cuts, "
+        f"{sum(cuts.finished for cuts in results.values())} of them after the operation, "
+        f"{sum(len(cuts.failures) for cuts in results.values())} failures "
+        f"in {time.monotonic() - begun:.1f} s"
+    )
+    return not broken and not any(cuts.failures for cuts in results.values())
+
+
+def _pairs(options: Options) -> list[Key]:
+    check(options)
+    return [(kind, case) for kind in options.kinds or KINDS for case in options.cases or CASES]
+
+
+def _run(
+    jobs: Mapping[Key, Callable[[], T]], workers: int, console: Console
+) -> tuple[dict[Key, T], dict[Key, BaseException]]:
+    """What each job came to, and which could not run; several processes side by side."""
+    results: dict[Key, T] = {}
+    broken: dict[Key, BaseException] = {}
+    with _progress(console) as progress, _workers(workers) as pool:
+        task = progress.add_task("cases", total=len(jobs))
+        started = {pool.submit(job): key for key, job in jobs.items()}
+        for future in as_completed(started):
+            error = future.exception()
+            if error is None:
+                results[started[future]] = future.result()
+            else:
+                broken[started[future]] = error
+            progress.update(task, advance=1)
+    return results, broken
 
 
 def _workers(count: int) -> ProcessPoolExecutor:
     # Not forked: each has threads of a toolstack, and its parent those of the display.
     return ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"))
-
-
-def _ended(
-    jobs: dict[Future[Result], tuple[str, str]],
-) -> Iterator[tuple[tuple[str, str], Future[Result]]]:
-    for job in as_completed(jobs):
-        yield jobs[job], job
 
 
 def _progress(console: Console) -> Progress:
@@ -113,26 +165,26 @@ def _progress(console: Console) -> Progress:
     return Progress(*columns, console=console, transient=True)
 
 
-def _table(
-    results: dict[tuple[str, str], Result], broken: dict[tuple[str, str], BaseException]
-) -> Table:
-    kinds = sorted({kind for kind, _ in (*results, *broken)})
-    table = Table("operation", *kinds, title="power cuts, state by state", title_justify="left")
+def _cell(result: Result) -> str:
+    if result.failures:
+        return f"[red]{len(result.failures)} failed[/] of {result.states}"
+    return f"[green]{result.states} states[/] {result.seconds:.0f} s"
+
+
+def _table(title: str, cells: Mapping[Key, str], broken: Mapping[Key, BaseException]) -> Table:
+    kinds = sorted({kind for kind, _ in (*cells, *broken)})
+    table = Table("operation", *kinds, title=title, title_justify="left")
     for case in CASES:
-        cells = []
-        for kind in kinds:
-            result = results.get((kind, case))
-            if (kind, case) in broken:
-                cells.append("[red]could not run[/]")
-            elif result is None:
-                cells.append("")
-            elif result.failures:
-                cells.append(f"[red]{len(result.failures)} failed[/] of {result.states}")
-            else:
-                cells.append(f"[green]{result.states} states[/] {result.seconds:.0f} s")
-        if any(cells):
-            table.add_row(case, *cells)
+        keys = [(kind, case) for kind in kinds]
+        row = ["[red]could not run[/]" if key in broken else cells.get(key, "") for key in keys]
+        if any(row):
+            table.add_row(case, *row)
     return table
+
+
+def _show_broken(console: Console, broken: Mapping[Key, BaseException]) -> None:
+    for (kind, case), error in broken.items():
+        console.print(f"{kind} {case} could not be explored: {error}", style="red", markup=False)
 
 
 def _show(console: Console, result: Result, failure: Failure) -> None:
@@ -149,7 +201,7 @@ def _show(console: Console, result: Result, failure: Failure) -> None:
     console.print("\n".join(lines), markup=False)
 
 
-def _summary(results: dict[tuple[str, str], Result], seconds: float) -> str:
+def _summary(results: Mapping[Key, Result], seconds: float) -> str:
     states = sum(result.states for result in results.values())
     times: Counter[str] = Counter()
     for result in results.values():

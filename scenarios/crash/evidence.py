@@ -45,6 +45,7 @@ class Evidence:
         why: what did not hold.
         lost: the writes that did not reach the disk, in words.
         fresh: the database knew nothing of the disks.
+        over: the operation had returned.
         scene: what may be left; its operation does nothing.
         rows: the database.
         sr: kind, reference, uuid, and the directory that its disk is mounted on, or "".
@@ -54,6 +55,7 @@ class Evidence:
     why: str
     lost: list[str]
     fresh: bool
+    over: bool
     scene: Scene
     rows: Rows
     sr: tuple[str, str, str, str]
@@ -67,10 +69,10 @@ def save(path: Path, evidence: Evidence, image: Path) -> None:
         "why": evidence.why,
         "lost": evidence.lost,
         "fresh": evidence.fresh,
+        "over": evidence.over,
         "sr": evidence.sr,
-        "disks": {
-            uuid: [_plain(disk.contents), disk.may_be_gone] for uuid, disk in scene.disks.items()
-        },
+        "disks": _plain_disks(scene.disks),
+        "settled": _plain_disks(scene.settled),
         "newcomers": _plain(scene.newcomers),
         "pair": scene.pair,
         "collects": scene.collects,
@@ -80,6 +82,10 @@ def save(path: Path, evidence: Evidence, image: Path) -> None:
         archive.writestr(_FAILURE, json.dumps(text, indent=2))
         archive.writestr(_ROWS, json.dumps(rows))
         archive.write(image, _DISK)
+
+
+def _plain_disks(disks: dict[str, Expected]) -> dict[str, Any]:
+    return {uuid: [_plain(disk.contents), disk.may_be_gone] for uuid, disk in disks.items()}
 
 
 def _plain(contents: Iterable[Content]) -> list[dict[str, Any]]:
@@ -98,16 +104,24 @@ def load(path: Path, image: Path) -> Evidence:
             rows = json.loads(archive.read(_ROWS))
             with archive.open(_DISK) as source, image.open("wb") as target:
                 shutil.copyfileobj(source, target)
+        scene = Scene(
+            act=lambda: None,
+            disks=_disks(said["disks"]),
+            settled=_disks(said["settled"]),
+            newcomers=_contents(said["newcomers"]),
+            pair=(said["pair"][0], said["pair"][1]),
+            collects=said["collects"],
+        )
         return Evidence(
-            said["case"],
-            said["why"],
-            said["lost"],
-            said["fresh"],
-            Scene(lambda: None, _disks(said["disks"]), _contents(said["newcomers"]),
-                  (said["pair"][0], said["pair"][1]), said["collects"]),
-            {Key(cls, ref): thaw(cls, fields) for cls, ref, fields in rows},
-            tuple(said["sr"]),
-        )  # fmt: skip
+            case=said["case"],
+            why=said["why"],
+            lost=said["lost"],
+            fresh=said["fresh"],
+            over=said["over"],
+            scene=scene,
+            rows={Key(cls, ref): thaw(cls, fields) for cls, ref, fields in rows},
+            sr=tuple(said["sr"]),
+        )
     except (OSError, zipfile.BadZipFile, ValueError, LookupError, TypeError) as error:
         raise BadEvidence(f"{path} is no evidence of a failure: {error}") from error
 

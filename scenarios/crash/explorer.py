@@ -1,7 +1,7 @@
 """All that a power cut can leave of one operation, recovered and checked state by state."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,9 +24,7 @@ from testbed.sessions import close_session
 #: Every so many states recover with a database that knows nothing of them, too.
 _FRESH_EVERY = 4
 #: So many writes of a window are tried to be given back to a state that fails.
-_TRIES = 12
-#: After so many failures the rest would tell nothing new.
-_ENOUGH = 3
+_TRIES = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,29 +76,38 @@ class Judge:
     def __init__(self, sr: Repository, scene: Scene, ledger: Ledger) -> None:
         self._scene = scene
         self._ledger = ledger
-        self._bed = Bed(sr, ledger)
+        self.bed = Bed(sr, ledger)
         self.known: set[str] = set()
 
-    def why_not(self, image: Path, rows: Rows, *, fresh: bool) -> str:
-        """Recover from a disk; returns what does not hold, nothing if everything does."""
+    def why_not(self, image: Path, rows: Rows, *, fresh: bool, over: bool) -> str:
+        """Recover from a disk; returns what does not hold, nothing if everything does.
+
+        Args:
+            image: the disk.
+            rows: the database.
+            fresh: which knows nothing of the disks.
+            over: the operation had returned before the power went.
+        """
         try:
-            with self._bed.attached(image, rows) as sr:
+            with self.bed.attached(image, rows) as sr:
                 with self._ledger.entry("compare"):
-                    found = f"{fresh} {outcome(sr, image)}"
+                    found = f"{fresh} {over} {outcome(sr, image)}"
                 if found not in self.known:
                     with self._ledger.entry("verify"):
-                        verify(sr, self._scene, fresh=fresh)
+                        verify(sr, self._scene, fresh=fresh, over=over)
                     self.known.add(found)
         except (AssertionError, TestbedError, OSError, ValueError, XenAPI.Failure) as error:
-            self._bed.renew()
+            self.bed.renew()
             return f"{type(error).__name__}: {error}"
         return ""
 
 
 @contextmanager
-def booted(name: str, seed: int | None = None) -> Iterator[tuple[Host, Any]]:
+def booted(
+    name: str, seed: int | None = None, variants: Sequence[Path] = ()
+) -> Iterator[tuple[Host, Any]]:
     """A host of its own, and a session of it."""
-    with Host(kernel="uml", name=name, seed=seed) as host:
+    with Host(kernel="uml", name=name, seed=seed, variants=variants) as host:
         session = host.session()
         try:
             yield host, session
@@ -118,22 +125,31 @@ class Explorer:
         case: name of the operation.
         seed: what is chosen depends on it.
         keep: a directory for evidence of failures.
+        driver: another driver than that of the kind.
     """
 
     def __init__(
-        self, host: Host, session: Any, kind: str, case: str, seed: int, keep: Path | None = None
+        self,
+        host: Host,
+        session: Any,
+        kind: str,
+        case: str,
+        *,
+        seed: int,
+        keep: Path | None = None,
+        driver: str = "",
     ) -> None:
         self.result = Result(kind, case)
         self._ledger = self.result.ledger
         self._seed = f"{seed} {kind} {case}"
         self._keep = keep
         with self._ledger.entry("record"):
-            self.recording: Recording = record(host, session, kind, case)
+            self.recording: Recording = record(host, session, kind, case, driver=driver)
         self.result.flushes = len(self.recording.windows) - 1
         self._judge = Judge(self.recording.sr, self.recording.scene, self._ledger)
 
-    def explore(self, limit: int) -> Result:
-        """Recover from at most about `limit` states."""
+    def explore(self, limit: int, *, enough: int = 3) -> Result:
+        """Recover from at most about `limit` states; stop after so many failures."""
         begun = time.perf_counter()
         with self._replayer() as (replayer, image):
             for number, state in enumerate(replayer.plan(self._seed, limit)):
@@ -142,7 +158,7 @@ class Explorer:
                 if number % _FRESH_EVERY == 0:
                     self.result.fresh += 1
                     self._look(replayer, image, state, fresh=True)
-                if len(self.result.failures) >= _ENOUGH:
+                if len(self.result.failures) >= enough:
                     break
         self.result.outcomes = len(self._judge.known)
         self.result.seconds = time.perf_counter() - begun
@@ -163,7 +179,11 @@ class Explorer:
     def _why_not(self, replayer: Replayer, image: Path, state: CrashState, *, fresh: bool) -> str:
         with self._ledger.entry("make"):
             replayer.make(state, image)
-        return self._judge.why_not(image, self._rows(state, fresh=fresh), fresh=fresh)
+        rows = self._rows(state, fresh=fresh)
+        return self._judge.why_not(image, rows, fresh=fresh, over=self._is_over(state))
+
+    def _is_over(self, state: CrashState) -> bool:
+        return state.window == self.result.flushes
 
     def _rows(self, state: CrashState, *, fresh: bool) -> Rows:
         rows = self.recording.rows[state.mark]
@@ -202,9 +222,15 @@ class Explorer:
         recording = self.recording
         name = f"{self.result.kind}-{self.result.case}-{len(self.result.failures)}.crash"
         found = evidence.Evidence(
-            self.result.case, why, lost, fresh, recording.scene, self._rows(state, fresh=fresh),
-            evidence.describe(recording.sr),
-        )  # fmt: skip
+            case=self.result.case,
+            why=why,
+            lost=lost,
+            fresh=fresh,
+            over=self._is_over(state),
+            scene=recording.scene,
+            rows=self._rows(state, fresh=fresh),
+            sr=evidence.describe(recording.sr),
+        )
         self._keep.mkdir(parents=True, exist_ok=True)
         evidence.save(self._keep / name, found, image)
         return self._keep / name
@@ -222,4 +248,4 @@ def repeat(host: Host, session: Any, file: Path) -> tuple[evidence.Evidence, str
     found = evidence.load(file, image)
     sr, rows = evidence.revive(found, host, session)
     judge = Judge(sr, found.scene, Ledger())
-    return found, judge.why_not(image, rows, fresh=found.fresh)
+    return found, judge.why_not(image, rows, fresh=found.fresh, over=found.over)

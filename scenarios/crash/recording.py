@@ -51,9 +51,9 @@ class Recording:
     rows: dict[str, Rows]
 
 
-def record(host: Host, session: Any, kind: str, case: str) -> Recording:
+def record(host: Host, session: Any, kind: str, case: str, *, driver: str = "") -> Recording:
     """Make an SR and a scene on it, run the operation, and take the SR's disk out again."""
-    made = provision(host, session, kind, size=DISK_SIZE, layered=True)
+    made = provision(host, session, kind, driver=driver, size=DISK_SIZE, layered=True)
     sr = Repository(host, session, made)
     scene = CASES[case](sr)
     host.kernel.call("sync")

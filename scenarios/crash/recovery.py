@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from scenarios.crash.cases import Scene
+from scenarios.crash.cases import Expected, Scene
 from scenarios.crash.recording import STORAGE_CLASSES, Rows
 from scenarios.invariants import check, check_everything
 from scenarios.oracle import Content
@@ -67,23 +67,28 @@ class Bed:
         self._uses += 1
         if self._uses > _STATES_PER_KERNEL:
             self.renew()
-        sr = self._sr
-        medium = sr.provisioned.medium
+        pbd, device = self.plug(image, rows)
+        yield self._sr
+        with self._ledger.entry("detach"):
+            self._sr.api.PBD.unplug(pbd)
+        with self._ledger.entry("unplug"):
+            medium = self._sr.provisioned.medium
+            if isinstance(medium, str):
+                self._host.kernel.call("unmount", target=medium)
+            self._host.kernel.remove_disk(device)
+
+    def plug(self, image: Path, rows: Rows) -> tuple[str, str]:
+        """Plug the SR in on a disk; returns its PBD, and the disk's device."""
+        medium = self._sr.provisioned.medium
         with self._ledger.entry("plug"):
             device = self._host.kernel.add_disk(image, layered=True)
             if isinstance(medium, str):
                 self._host.kernel.call("mount", source=device, target=medium, kind="ext4")
             self._put_rows(rows, device if isinstance(medium, Disk) else "")
-            (pbd,) = sr.api.SR.get_PBDs(sr.ref)
+            (pbd,) = self._sr.api.SR.get_PBDs(self._sr.ref)
         with self._ledger.entry("attach"):
-            sr.api.PBD.plug(pbd)
-        yield sr
-        with self._ledger.entry("detach"):
-            sr.api.PBD.unplug(pbd)
-        with self._ledger.entry("unplug"):
-            if isinstance(medium, str):
-                self._host.kernel.call("unmount", target=medium)
-            self._host.kernel.remove_disk(device)
+            self._sr.api.PBD.plug(pbd)
+        return pbd, device
 
     def _put_rows(self, rows: Rows, device: str) -> None:
         moved = {}
@@ -100,20 +105,21 @@ def without_disks(rows: Rows) -> Rows:
     return {key: row for key, row in rows.items() if key.cls in ("SR", "PBD")}
 
 
-def verify(sr: Repository, scene: Scene, *, fresh: bool) -> None:
+def verify(sr: Repository, scene: Scene, *, fresh: bool, over: bool) -> None:
     """Check an SR that its driver has just mended, then use it.
 
     Args:
         sr: plugged in.
         scene: what may be there.
         fresh: the database knew nothing of the disks.
+        over: the operation had returned before the power went.
 
     Raises:
         Wrong: something is not as it must be.
         XenAPI.Failure: an operation failed that must work.
     """
     found = look(sr)
-    judge(found, scene)
+    judge(found, scene.settled if over else scene.disks, scene.newcomers)
     sr.scan()
     if not scene.collects:
         check(sr)
@@ -135,15 +141,17 @@ def look(sr: Repository) -> dict[str, Content]:
     return {vdi.uuid: vdi.content() for vdi in vdis}
 
 
-def judge(found: dict[str, Content], scene: Scene) -> None:
+def judge(
+    found: dict[str, Content], disks: dict[str, Expected], newcomers: frozenset[Content]
+) -> None:
     """Raise Wrong unless every disk is there, with what it may hold, and no other."""
-    for uuid, expected in scene.disks.items():
+    for uuid, expected in disks.items():
         if uuid in found:
             _judge_content(uuid, found[uuid], expected.contents)
         elif not expected.may_be_gone:
             raise Wrong(f"disk {uuid} is lost")
-    for uuid in found.keys() - scene.disks.keys():
-        _judge_content(uuid, found[uuid], scene.newcomers)
+    for uuid in found.keys() - disks.keys():
+        _judge_content(uuid, found[uuid], newcomers)
 
 
 def _judge_content(uuid: str, found: Content, allowed: frozenset[Content]) -> None:

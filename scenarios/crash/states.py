@@ -84,7 +84,10 @@ def plan(
         quota = (limit - len(chosen)) // max(1, rich)
         rich -= bool(window.writes)
         parts = (_real(window.writes, pieces, ordered) for pieces in _parts(window, chance))
-        fresh = _states(number, parts, (mark, *window.marks), signatures, chance, known)
+        marks = (mark, *window.marks)
+        # The log ends when the operation has returned: the database is done with it, too.
+        marks = marks[-1:] if number == len(windows) - 1 else marks
+        fresh = _states(number, parts, marks, signatures, chance, known)
         chosen += (state for state, _ in zip(fresh, range(max(1, quota)), strict=False))
         mark = window.marks[-1] if window.marks else mark
         signatures.advance(window)
