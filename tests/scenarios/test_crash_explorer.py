@@ -14,9 +14,9 @@ CARELESS = Path(__file__).with_name("careless_drivers.py")
 def test_a_revert_survives(kind: str) -> None:
     """A sample: each flush of a revert, and a few of the states between them."""
     with booted("crash", seed=1) as (host, session):
-        result = Explorer(host, session, kind, "revert", seed=1).explore(8)
+        result = Explorer(host, session, kind, "revert", seed=1).explore(6)
     assert [failure.why for failure in result.failures] == []
-    assert result.states > result.flushes
+    assert result.states >= result.flushes
     assert result.outcomes > 1
 
 
