@@ -126,6 +126,7 @@ def pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
 def host(request: pytest.FixtureRequest) -> Iterator[Member]:
     """A booted host with a xapi in front."""
     from testbed.host import Host
+    from testbed.provision import RECIPES
 
     if request.config.getoption("--pool"):
         yield request.getfixturevalue("pool").hosts[-1]
@@ -134,6 +135,7 @@ def host(request: pytest.FixtureRequest) -> Iterator[Member]:
         kernel=request.config.getoption("--kernel"),
         name=f"host-{_worker()}",
         variants=[_VARIANTS],
+        extra_memory=sum(RECIPES[kind].memory for kind in request.config.getoption("--sr") or ()),
         gc_pause=None,
     )
     with booted:

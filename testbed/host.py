@@ -49,6 +49,7 @@ class Host(Member):
         network: see Machine.
         address: see Machine.
         shelf: see Machine.
+        extra_memory: see Machine.
         gc_pause: seconds after a scan, delete or revert until a garbage collector of the SR
             begins by itself; None: only `gc` collects.
     """
@@ -65,6 +66,7 @@ class Host(Member):
         network: Network | None = None,
         address: str = "",
         shelf: Shelf | None = None,
+        extra_memory: int = 0,
         gc_pause: float | None = 5.0,
     ) -> None:
         super().__init__(
@@ -75,6 +77,7 @@ class Host(Member):
             network=network,
             address=address,
             shelf=shelf,
+            extra_memory=extra_memory,
         )
         self._seed = seed
         self._port = port

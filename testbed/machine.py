@@ -68,6 +68,7 @@ class Machine:
         network: what its network card is plugged into; None for a machine without one.
         address: of the card; the network chooses one where none is given.
         shelf: whose disks it may plug in, beside its own.
+        extra_memory: bytes beyond what its kernel usually has.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Machine:
         network: Network | None = None,
         address: str = "",
         shelf: Shelf | None = None,
+        extra_memory: int = 0,
     ) -> None:
         self.hostname = name
         self._kind = choose(kernel)
@@ -90,6 +92,7 @@ class Machine:
         #: Its network cards: one, or none.
         self.nics: tuple[Nic, ...] = () if network is None else (network.plug(address),)
         self._shelf = shelf
+        self._extra_memory = extra_memory
         self._disks: list[Disk] = []
         self._disk_numbers = itertools.count()
         self._directories: dict[str, Disk] = {}
@@ -137,6 +140,7 @@ class Machine:
             nics=self.nics,
             drivers=self._drivers,
             shelf=None if self._shelf is None else self._shelf.path,
+            extra_memory=self._extra_memory,
         )
         self._nfs = NfsServer(self._kernel, self.address if self.nics else "127.0.0.1")
         self._offer_services(self._kernel)

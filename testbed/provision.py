@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from testbed.devices import hba, iscsi, lio
-from testbed.devices.disk import Disk, GiB
+from testbed.devices.disk import Disk, GiB, MiB
 from testbed.devices.lio import Lun
 from testbed.devices.nfs import Export
 from testbed.errors import DeviceRefused
@@ -25,12 +25,14 @@ class Recipe:
             or "export" (an ext4 file system that the host's own NFS server exports).
         device_config: what the driver is told beside that.
         shared: whether several hosts may plug the SR.
+        memory: bytes that a host needs beyond the usual, if it is to have some SRs of the kind.
     """
 
     driver: str
     medium: str
     device_config: dict[str, str] = field(default_factory=dict)
     shared: bool = False
+    memory: int = 0
 
 
 #: Kinds of SR that the testbed can make, by the name that `--sr` takes.
@@ -39,10 +41,10 @@ RECIPES = {
     "ext": Recipe("ext", "disk"),
     "lvhd": Recipe("lvhd", "disk"),
     "lvhd-thin": Recipe("lvhd", "disk", {"allocation": "thin"}),
-    "lvhdohba": Recipe("lvhdohba", "hba", shared=True),
+    "lvhdohba": Recipe("lvhdohba", "hba", shared=True, memory=8 * MiB),
     "nfs": Recipe("nfs", "export", shared=True),
     "nfs-v4": Recipe("nfs", "export", {"nfsversion": "4"}, shared=True),
-    "lvhdoiscsi": Recipe("lvhdoiscsi", "iscsi", shared=True),
+    "lvhdoiscsi": Recipe("lvhdoiscsi", "iscsi", shared=True, memory=24 * MiB),
 }
 
 

@@ -50,6 +50,7 @@ class Kernel(ABC):
         nics: network cards.
         drivers: whether storage drivers run inside.
         shelf: a directory with disks that other kernels may have plugged in at the same time.
+        extra_memory: bytes beyond the usual, where a kernel has memory of its own.
     """
 
     kind: str
@@ -63,12 +64,14 @@ class Kernel(ABC):
         nics: Sequence[Nic] = (),
         drivers: bool = True,
         shelf: Path | None = None,
+        extra_memory: int = 0,
     ) -> None:
         self.state = state
         self.name = name
         self.nics = tuple(nics)
         self.drivers = drivers
         self.shelf = shelf
+        self.extra_memory = extra_memory
         # Below the guest's other name for its root: /tmp is hidden when it looks for them.
         self.variants = [f"{HOST_ROOT}{path.resolve()}" for path in variants]
         self._services: dict[str, Path] = {}

@@ -77,8 +77,12 @@ class LocalKernel(Kernel):
         nics: Sequence[Nic] = (),
         drivers: bool = True,
         shelf: Path | None = None,
+        extra_memory: int = 0,
     ) -> None:
-        super().__init__(state, name, variants, nics=nics, drivers=drivers, shelf=shelf)
+        super().__init__(
+            state, name, variants,
+            nics=nics, drivers=drivers, shelf=shelf, extra_memory=extra_memory,
+        )  # fmt: skip
         self._disks: set[str] = set()
 
     @classmethod

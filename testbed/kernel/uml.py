@@ -83,9 +83,13 @@ class UmlKernel(Kernel):
         nics: Sequence[Nic] = (),
         drivers: bool = True,
         shelf: Path | None = None,
+        extra_memory: int = 0,
     ) -> None:
-        super().__init__(state, name, variants, nics=nics, drivers=drivers, shelf=shelf)
-        self._memory = memory
+        super().__init__(
+            state, name, variants,
+            nics=nics, drivers=drivers, shelf=shelf, extra_memory=extra_memory,
+        )  # fmt: skip
+        self._memory = memory + extra_memory
         self._raid6 = raid6
         self._slots: dict[str, str] = {}  # device inside -> ubd letter
         self._layered: set[str] = set()
