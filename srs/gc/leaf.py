@@ -21,6 +21,8 @@ from srs.vdi import Disk
 
 #: Bytes that may be copied while the disk holds still, as long as nobody knows how fast we are.
 _SMALL: Final = 20 << 20
+#: Bytes of a copy that tells how fast we are.
+_TELLING: Final = 4 << 20
 #: Seconds that the last copy is expected to take at most, and those after which it is given up.
 _EXPECTED: Final = 5.0
 _PATIENCE: Final = 10.0
@@ -76,8 +78,8 @@ class Speed:
             return []
 
     def note(self, size: int, seconds: float) -> None:
-        """So many bytes took so long; what was over at once tells nothing."""
-        if size and seconds > 0:
+        """So many bytes took so long; a few tell nothing."""
+        if size >= _TELLING and seconds > 0:
             values = [*self._values(), size / seconds][-10:]
             with open(self._path + ".new", "w", encoding="ascii") as file:
                 file.writelines(f"{value:.0f}\n" for value in values)

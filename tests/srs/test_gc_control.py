@@ -104,7 +104,7 @@ def test_when_a_leaf_is_given_up(sizes: list[int], rounds: int) -> None:
 def test_how_much_may_be_copied_at_last(tmp_path: Path) -> None:
     speed = Speed(str(tmp_path / "log"))
     assert speed.limit == 20 << 20
-    speed.note(0, 1.0)
+    speed.note(1 << 20, 1.0)
     assert speed.limit == 20 << 20
     for _ in range(12):
         speed.note(100 << 20, 2.0)
