@@ -64,8 +64,10 @@ def _become_collector(
             if begins:
                 watch.sleep(seconds)
                 session = Session.login(_ORIGINATOR)
-                _collector(driver, _for(request, session), watch).run(lambda: _end(session))
-                _end(session)
+                try:
+                    _collector(driver, _for(request, session), watch).run(lambda: _end(session))
+                finally:
+                    session.logout()
     except Aborted:
         pass
     except Exception as error:
