@@ -115,8 +115,10 @@ def test_switch_of_the_disk(sr: Repository, vdi: VDI) -> None:
 def test_no_space(sr: Repository, vdi: VDI) -> None:
     """Where there is no room it says so, once, and takes it back when there was."""
     model = Model(vdi.size)
-    for number in range(3):
-        spans = [*full_block(f"level {number}"), *one_sector(f"one {number}", number * BLOCK)]
+    # A leaf-coalesce would make room.
+    vdi.api.add_to_other_config(vdi.ref, "leaf-coalesce", "false")
+    every_block = [one_sector(f"block {at}", at * BLOCK)[0] for at in range(8)]
+    for spans in (one_sector("below", 0), every_block, one_sector("above", 0)):
         model.write(spans)
         vdi.write(spans)
         vdi.snapshot().destroy()
