@@ -1,38 +1,18 @@
 """A server that restarts while it is used, and one that is gone."""
 
-import threading
-from collections.abc import Callable
-from concurrent.futures import Future
-
 import pytest
-import XenAPI
 
+from scenarios.background import calls
 from scenarios.invariants import check
 from scenarios.nfs.filer import Filer, refused
 from scenarios.oracle import BLOCK, Model, one_sector
 from scenarios.storage import VDI, Repository
-from testbed.sessions import close_session
 
 VERSIONS = pytest.mark.parametrize("nfsversion", ["3", "4.2"])
+#: The last point of a revert before its commit point.
+_DEST = "FileSR_revert_create_dest"
 #: Tenths of a second, and times: a server that is gone is given up in a few seconds.
 _IMPATIENT = {"nfs-timeout": "5", "nfs-retrans": "1"}
-
-
-def in_background(sr: Repository, work: Callable[[Repository], object]) -> Future[object]:
-    """Do something with a session of its own."""
-    done: Future[object] = Future()
-
-    def run() -> None:
-        session = sr.host.session()
-        try:
-            done.set_result(work(sr.with_session(session)))
-        except XenAPI.Failure as failure:
-            done.set_exception(failure)
-        finally:
-            close_session(session)
-
-    threading.Thread(target=run).start()
-    return done
 
 
 def reverted_and_lost(sr: Repository) -> tuple[VDI, VDI, Model, Model]:
@@ -52,11 +32,11 @@ def test_server_restarts_in_the_middle_of_a_revert(filer: Filer, nfsversion: str
     """The revert goes on when the server is back, and so does a second one."""
     with filer.repository(nfsversion=nfsversion) as sr:
         disk, snapshot, wanted, _ = reverted_and_lost(sr)
-        with filer.host.fist("FileSR_revert_create_dest", action="sleep 0.2") as fist:
-            revert = in_background(sr, lambda sr: sr.api.VDI.revert(snapshot.ref))
+        with filer.host.fist(_DEST, action="sleep 0.2") as fist, calls(sr) as start:
+            revert = start(lambda own: own.api.VDI.revert(snapshot.ref))
             assert fist.wait(60)
             filer.host.nfs.restart()
-            revert.result(60)
+            assert revert.outcome() == ""
         disk.must_hold(wanted)
         disk.write(one_sector("lost again", 0))
         snapshot.revert_live_disk()
@@ -71,13 +51,14 @@ def test_server_goes_in_the_middle_of_a_revert(filer: Filer, nfsversion: str) ->
         filer.api.SR.set_other_config(sr.ref, _IMPATIENT)
         filer.replug(sr)
         disk, snapshot, wanted, lost = reverted_and_lost(sr)
-        with filer.host.fist("FileSR_revert_create_dest", action="sleep 0.2") as fist:
-            revert = in_background(sr, lambda sr: sr.api.VDI.revert(snapshot.ref))
+        with filer.host.fist(_DEST, action="sleep 0.2") as fist, calls(sr) as start:
+            revert = start(lambda own: own.api.VDI.revert(snapshot.ref))
             assert fist.wait(60)
             filer.host.nfs.stop()
-            failure = revert.exception(120)
-        filer.host.nfs.start()
-        assert failure is not None
+            try:
+                assert revert.outcome().startswith("SR_BACKEND_FAILURE_")
+            finally:
+                filer.host.nfs.start()
         disk.must_hold(lost)
         snapshot.revert_live_disk()
         disk.must_hold(wanted)
