@@ -146,6 +146,9 @@ def _run(
                 results[started[future]] = future.result()
             else:
                 broken[started[future]] = error
+            kind, case = started[future]
+            word = "could not run" if error else "done"
+            progress.console.print(f"{kind} {case}: {word}", style="dim")
             progress.update(task, advance=1)
     return results, broken
 
