@@ -173,8 +173,8 @@ class Explorer:
             yield replayer, Path(directory) / "state"
 
     def _look(self, replayer: Replayer, image: Path, state: CrashState, *, fresh: bool) -> None:
-        if self._why_not(replayer, image, state, fresh=fresh):
-            self.result.failures.append(self._failure(state, fresh=fresh))
+        if why := self._why_not(replayer, image, state, fresh=fresh):
+            self.result.failures.append(self._failure(state, why, fresh=fresh))
 
     def _why_not(self, replayer: Replayer, image: Path, state: CrashState, *, fresh: bool) -> str:
         with self._ledger.entry("make"):
@@ -191,7 +191,7 @@ class Explorer:
 
     # --- failures
 
-    def _failure(self, state: CrashState, *, fresh: bool) -> Failure:
+    def _failure(self, state: CrashState, first: str, *, fresh: bool) -> Failure:
         """Give the disk back what it may have without ceasing to fail, and keep the evidence."""
         with self._replayer() as (replayer, image):
             for write in self.recording.windows[state.window].writes[:_TRIES]:
@@ -199,7 +199,7 @@ class Explorer:
                 fuller = replace(state, pieces=pieces)
                 if pieces != state.pieces and self._why_not(replayer, image, fuller, fresh=fresh):
                     state = fuller
-            why = self._why_not(replayer, image, state, fresh=fresh)
+            why = self._why_not(replayer, image, state, fresh=fresh) or f"not always: {first}"
             replayer.make(state, image)
             lost = self._lost(state)
             return Failure(state, fresh, why, lost, self._saved(state, fresh, why, lost, image))
