@@ -70,7 +70,12 @@ def declare_dead(call: Call, host: str) -> str:
         _unplug_all(db, host)
         for vdi in db.refs("VDI"):
             sm_config: Mapping[str, str] = db.get("VDI", vdi, "sm_config")
-            kept = {key: value for key, value in sm_config.items() if key != f"host_{host}"}
+            # `host_<reference>` = RW or RO; `activating` = <reference>.
+            kept = {
+                key: value
+                for key, value in sm_config.items()
+                if key != f"host_{host}" and value != host
+            }
             if kept != sm_config:
                 db.put("VDI", vdi, sm_config=kept)
     return ""

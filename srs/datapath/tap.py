@@ -73,7 +73,7 @@ def claim(
     """
     mode = "RW" if writable else "RO"
     # Of two hosts that want the disk at the same time, one adds the key.
-    if shared and not _mark_activating(session, ref):
+    if shared and not _mark_activating(session, sr_uuid, ref):
         raise VDIInUse(f"another host is activating {ref}")
     try:
         record = session.vdi_record(ref)
@@ -87,12 +87,29 @@ def claim(
         session.set_sm_config_key(ref, _HOST + session.host, mode)
 
 
-def _mark_activating(session: Session, ref: str) -> bool:
+def _mark_activating(session: Session, sr_uuid: str, ref: str) -> bool:
+    """Whether the mark is ours now: it was free, or whoever had made it died."""
     mark = (ref, ACTIVATING, session.host)
     if ignoring(_DUPLICATE, lambda: session.call("VDI.add_to_sm_config", *mark)):
         return True
-    # One that this host left when it died.
-    return bool(session.vdi_record(ref)["sm_config"].get(ACTIVATING) == session.host)
+    owner = session.vdi_record(ref)["sm_config"].get(ACTIVATING, "")
+    if owner == session.host:
+        return True
+    if not owner or _is_at_work(session, owner, sr_uuid):
+        return False
+    session.set_sm_config_key(ref, ACTIVATING, session.host)
+    return True
+
+
+def _is_at_work(session: Session, host: str, sr_uuid: str) -> bool:
+    """Whether a driver on a host is at work on the SR, or may be: the host does not say."""
+    try:
+        said = session.call(
+            "host.call_plugin", host, "sr-master", "is_working", {"srUuid": sr_uuid}
+        )
+    except Failure as failure:
+        return failure.error not in _NO_HOST
+    return bool(said != "False")
 
 
 def _refuse_others(

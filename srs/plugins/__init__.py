@@ -2,7 +2,8 @@
 
 A plugin is a function `(fn, arguments) -> text`, registered under its name. It runs in a process
 of its own on the host that was named, while the driver that asked may hold its SR's lock: a
-plugin takes no lock of an SR, unless only other hosts than its own call it. What it raises reaches the caller as an error of the XenAPI:
+plugin takes no lock of an SR, unless only hosts other than its own call it. What it raises
+reaches the caller as an error of the XenAPI:
 
     srs.session.Failure   as it is: the details of a call that the toolstack refused
     UnknownFunction       UNKNOWN_XENAPI_PLUGIN_FUNCTION [fn]

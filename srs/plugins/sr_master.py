@@ -1,6 +1,6 @@
-"""Plugin `sr-master`: what other hosts ask of the host that may change an SR.
+"""Plugin `sr-master`: what hosts ask of another one, above all of the SR's master.
 
-is_working {srUuid}      "True" while a driver or a collector is at work on the SR
+is_working {srUuid}      "True" while a driver or a collector of the host is at work on the SR
 """
 
 from srs.locks import Lock

@@ -195,6 +195,15 @@ def test_a_claim_that_its_host_knows_nothing_of(shared: Shared) -> None:
     assert shared.api.VDI.get_sm_config(vdi).keys() == {"vdi_type"}
 
 
+@pytest.mark.parametrize("alive", [True, False])
+def test_an_activation_that_died(shared: Shared, alive: bool) -> None:
+    vdi = shared.create()
+    owner = shared.slave.ref if alive else "OpaqueRef:a-host-that-is-gone"
+    shared.api.VDI.add_to_sm_config(vdi, "activating", owner)
+    shared.write(shared.master, vdi, b"text")
+    assert shared.api.VDI.get_sm_config(vdi).keys() == {"vdi_type"}
+
+
 def test_an_interrupted_revert_keeps_slaves_away(shared: Shared) -> None:
     vdi = shared.create()
     shared.write(shared.master, vdi, b"good")
