@@ -106,8 +106,9 @@ class Machines:
     def make(self, *disks: VDI) -> Machine:
         """A halted VM with these disks on userdevice 0, 1, ..."""
         api = self._sr.api
-        ref = api.VM.create({"name_label": "machine", "suspend_SR": self._sr.ref})
-        machine = Machine(self._sr.host, api, ref)
+        host = self._sr.host
+        wishes = {"suspend_SR": self._sr.ref, "affinity": host.ref}
+        machine = Machine(host, api, api.VM.create({"name_label": "machine"} | wishes))
         for number, disk in enumerate(disks):
             machine.connect(disk, str(number))
         return machine

@@ -1,10 +1,12 @@
 """A host dies in the middle of a revert, or with a disk open: old content or new, never mixed."""
 
+import re
 from typing import Any
 
 import pytest
 import XenAPI
 
+from scenarios.machine import Machines
 from scenarios.pool.conftest import Shared
 from scenarios.storage import Repository
 from testbed.pool import Pool
@@ -52,7 +54,9 @@ def test_the_master_dies_and_another_takes_its_place(
     disk.must_hold(disk.wanted, *pool.hosts)
 
 
-def test_a_slave_waits_for_the_master_to_mend(pool: Pool, sr: Repository, disk: Shared) -> None:
+def test_a_slave_waits_for_the_master_to_mend(
+    pool: Pool, sr: Repository, disk: Shared, machines: Machines
+) -> None:
     """A disk that a revert has left in pieces opens nowhere before the master has seen to it."""
     with pool.master.fist(sr.revert_points[2], "error"), pytest.raises(XenAPI.Failure) as failed:
         disk.snapshot.revert_live_disk()
@@ -61,8 +65,13 @@ def test_a_slave_waits_for_the_master_to_mend(pool: Pool, sr: Repository, disk: 
         with pytest.raises(XenAPI.Failure) as refused, disk.vdi.on(host).plugged():
             pass
         assert refused.value.details[:3] == ["SR_BACKEND_FAILURE_47", "", _PENDING]
+    machine = machines.make(disk.vdi)
+    with pytest.raises(XenAPI.Failure, match=re.escape(_PENDING)):
+        machine.api.start_on(machine.ref, pool.slaves[0].ref, False, False)
     sr.scan()
     disk.must_hold(disk.old, *pool.hosts)
+    machine.api.start_on(machine.ref, pool.slaves[0].ref, False, False)
+    machine.halt()
     disk.revert_and_check(pool)
 
 
