@@ -131,12 +131,12 @@ def collect(sr_uuid: str, host: str) -> Report:
     """
     session = Session.login(_ORIGINATOR)
     try:
-        driver, request = _look_up(session, sr_uuid, host)
-        watch = Watch()
+        watch, lock = Watch(), active(sr_uuid)
         with kept_away(sr_uuid):
-            lock = active(sr_uuid)
             lock.acquire()
         try:
+            # Now, because whoever had the lock may have unplugged the SR.
+            driver, request = _look_up(session, sr_uuid, host)
             with watch.listening():
                 return _collector(driver, request, watch).run(lock.release)
         finally:
