@@ -230,7 +230,7 @@ def _host_part(address: str) -> str:
 
 
 def login(portals: list[Portal], chap: Chap, recovery: int) -> None:
-    """Log in where no session is yet; discovery has told of all the portals.
+    """Log in where no session is yet.
 
     Args:
         portals: where.
@@ -239,6 +239,7 @@ def login(portals: list[Portal], chap: Chap, recovery: int) -> None:
 
     Raises:
         ISCSILogin: one is refused.
+        ISCSIDiscovery: one is not known here, and does not tell its targets.
         ISCSIQueryDaemon: iscsid does not answer.
     """
     there = {session.portal for session in sessions()}
@@ -246,6 +247,8 @@ def login(portals: list[Portal], chap: Chap, recovery: int) -> None:
     settings["node.session.timeo.replacement_timeout"] = str(recovery)
     for portal in portals:
         if portal not in there:
+            if not _record(portal):  # noted by an attach before this host was started again
+                discover(portal.address, portal.port, chap)
             change_record(portal, settings)
             where = f"{_host_part(portal.address)}:{portal.port}"
             try:
@@ -256,13 +259,14 @@ def login(portals: list[Portal], chap: Chap, recovery: int) -> None:
 
 
 def _record(portal: Portal) -> str:
-    """The file with the record of a portal; its directory's name ends with the group there."""
+    """The file with the record of a portal; empty if this host has not discovered it yet."""
     for root in _RECORDS:
         with suppress(FileNotFoundError):
             for entry in os.listdir(f"{root}/{portal.iqn}"):
+                # After address and port the directory's name has the number of a group.
                 if entry.startswith(f"{portal.address},{portal.port},"):
                     return f"{root}/{portal.iqn}/{entry}/default"
-    raise ISCSILogin(f"there is no record of {portal.iqn} at {portal.address}:{portal.port}")
+    return ""
 
 
 def change_record(portal: Portal, settings: dict[str, str]) -> None:
@@ -272,6 +276,8 @@ def change_record(portal: Portal, settings: dict[str, str]) -> None:
         ISCSILogin: the portal was never discovered.
     """
     path = _record(portal)
+    if not path:
+        raise ISCSILogin(f"there is no record of {portal.iqn} at {portal.address}:{portal.port}")
     lines = _text(path).splitlines()
     kept = [line for line in lines if line.partition(" = ")[0] not in settings]
     added = [f"{key} = {text}" for key, text in settings.items()]

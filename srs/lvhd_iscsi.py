@@ -25,7 +25,7 @@ from collections.abc import Iterable
 from typing import ClassVar, Final
 
 from srs import iscsi, scsi, sessionrefs
-from srs.errors import ConfigTargetIQNMissing, ConfigTargetMissing
+from srs.errors import ConfigTargetIQNMissing, ConfigTargetMissing, InvalidArg
 from srs.iscsi import Chap, Portal
 from srs.lun import LUN_CAPABILITIES, LunSR
 from srs.scsi import Path
@@ -236,8 +236,11 @@ class LVHDoISCSISR(LunSR):
 
 
 def _noted(entry: str) -> Portal:
-    address, port, iqn = entry.split(",")
-    return Portal(address, int(port), iqn)
+    try:
+        address, port, iqn = entry.split(",")
+        return Portal(address, int(port), iqn)
+    except ValueError:
+        raise InvalidArg(f"multiSession: {entry}") from None
 
 
 def _require_service(address: str, port: int) -> None:

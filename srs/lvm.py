@@ -128,7 +128,7 @@ def know(kind: str) -> None:
     """Make sure that LVM uses a type of block device, such as `sd`, if the kernel knows it by now.
 
     A driver's module may have been loaded after this process, or the one that forked it, has
-    begun to use the library; beginning anew takes 50 ms, once in a process.
+    begun to use the library; beginning anew takes 0.15 s, once in a process.
     """
     with _mutex:
         library = _load()

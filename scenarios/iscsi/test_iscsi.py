@@ -198,6 +198,7 @@ def test_all_portals(host: Host, maker: Maker, make_target: MakeTarget) -> None:
             snapshot.revert_live_disk()
             disk.must_hold(model)
             unplug(sr)
+            host.kernel.run(["rm", "-r", "/etc/iscsi/nodes"])  # as after a power cut
             plug(sr)
 
 
