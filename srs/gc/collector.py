@@ -85,7 +85,7 @@ class Collector:
         self._trackers: dict[str, leaf.Tracker] = {}
         self._report = Report()
 
-    def run(self, finish: Callable[[], None]) -> Report:
+    def run(self, finish: Callable[[Bases], None]) -> Report:
         """Work until there is nothing left to do.
 
         Args:
@@ -103,12 +103,12 @@ class Collector:
             self._report.ended = "aborted"
         return self._report
 
-    def _do_one_thing(self, finish: Callable[[], None]) -> bool:
+    def _do_one_thing(self, finish: Callable[[Bases], None]) -> bool:
         with self._section() as bases:
             switches = bases.sr.session.call("SR.get_other_config", bases.sr.ref)
             if switches.get("gc") == "false":
                 self._report.ended = "off"
-                finish()
+                finish(bases)
                 return False
             if not self._begun:
                 bases.correct_records()
@@ -122,7 +122,7 @@ class Collector:
                 if may_leaf and self._do_a_leaf(bases):
                     return True
                 self._tell(bases)
-                finish()
+                finish(bases)
                 return False
         self._carry_out(copy)
         return True

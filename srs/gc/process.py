@@ -65,7 +65,9 @@ def _become_collector(
                 watch.sleep(seconds)
                 session = Session.login(_ORIGINATOR)
                 try:
-                    _collector(driver, _for(request, session), watch).run(lambda: _end(session))
+                    _collector(driver, _for(request, session), watch).run(
+                        lambda bases: _end(bases.sr, session)
+                    )
                 finally:
                     session.logout()
     except Aborted:
@@ -83,8 +85,9 @@ def _complain(text: str) -> None:
         log.write(f"<4>{line}\n")
 
 
-def _end(session: Session) -> NoReturn:
+def _end(sr: CowSR, session: Session) -> NoReturn:
     """The process ends with its locks, `gc_active` first: it is the older descriptor."""
+    sr.cleanup()
     session.logout()
     os._exit(0)
 
@@ -138,7 +141,7 @@ def collect(sr_uuid: str, host: str) -> Report:
             # Now, because whoever had the lock may have unplugged the SR.
             driver, request = _look_up(session, sr_uuid, host)
             with watch.listening():
-                return _collector(driver, request, watch).run(lock.release)
+                return _collector(driver, request, watch).run(lambda bases: lock.release())
         finally:
             if lock.held:
                 lock.release()

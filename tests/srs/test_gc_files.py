@@ -77,7 +77,7 @@ class Bench:
             yield Bases(self.sr)
 
         speed = Speed(str(self.path / "speed"))
-        return Collector(section, check, speed).run(lambda: None)
+        return Collector(section, check, speed).run(lambda bases: None)
 
     def must_be_right(self) -> None:
         for uuid, content in self.contents.items():
