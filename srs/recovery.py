@@ -81,14 +81,14 @@ def _end(sr: CowSR, entry: Entry) -> None:
     disks = disks_of(entry)
     if sr.exists(entry.id):
         for uuid in disks:
-            _tell(sr, uuid, entry.id)
+            _tell(sr, uuid, entry)
         if entry.kind == REVERT and done:
             sr.tracking.reverted(disks[-1], sr.disk(entry.id), sr.session.vdi_ref(entry.id))
     sr.drop(entry)
 
 
-def _tell(sr: CowSR, uuid: str, origin: str) -> None:
-    """Make the database agree about one disk; `origin` is the one that was worked on."""
+def _tell(sr: CowSR, uuid: str, entry: Entry) -> None:
+    """Make the database agree about one disk of an entry."""
     session = sr.session
     ref = records.find(session, uuid)
     if not sr.exists(uuid):
@@ -98,11 +98,14 @@ def _tell(sr: CowSR, uuid: str, origin: str) -> None:
         return
     disk = sr.disk(uuid)
     if not ref:
-        about = BASE_COPY if disk.hidden else _named_after(sr, origin, disk)
+        about = BASE_COPY if disk.hidden else _named_after(sr, entry.id, disk)
         sr.remember(uuid, about, disk)
         records.introduce(session, sr.ref, disk, about)
         return
     record = session.vdi_record(ref)
+    if entry.kind == SPLIT and not (uuid == entry.id or disk.hidden or record["is_a_snapshot"]):
+        # The toolstack has not marked it as a snapshot, nor will it: for it the call has failed.
+        sr.remember(uuid, _named_after(sr, uuid, disk), disk)
     records.refresh(session, ref, record, disk)
     records.forget_blocks(session, ref, record)
     sr.tracking.tell({ref: record}, {uuid})
