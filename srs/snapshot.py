@@ -12,7 +12,7 @@ more empty leaf beside it. So snapshots of an untouched disk do not lengthen its
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from srs import records
@@ -74,13 +74,13 @@ def branch(
         if not sr.has_data(disk):
             leaf = sr.add_leaf(twin, disk) if twin else disk
             tracked = bool(twin) and not clone and sr.tracking.snapshotted(disk, ref, record, twin)
-            _introduce(sr, leaf, disk, record, clone=clone, tracked=tracked)
+            _introduce(sr, leaf, disk, ref, record, clone=clone, tracked=tracked)
             return leaf.location
         require_depth(sr, disk)
         split = split_off_base(sr, disk, ref, record, twin=twin, clone=clone)
         tracked = bool(twin) and not clone and sr.tracking.snapshotted(disk, ref, record, twin)
     if split.twin is not None:
-        _introduce(sr, split.twin, disk, record, clone=clone, tracked=tracked)
+        _introduce(sr, split.twin, disk, ref, record, clone=clone, tracked=tracked)
     sr.drop(split.entry)
     return (split.twin or split.base).location
 
@@ -131,7 +131,7 @@ def require_depth(sr: CowSR, disk: Disk) -> None:
 
 
 def _introduce(
-    sr: CowSR, leaf: Disk, of: Disk, record: Record, *, clone: bool, tracked: bool
+    sr: CowSR, leaf: Disk, of: Disk, ref: str, record: Record, *, clone: bool, tracked: bool
 ) -> None:
     if leaf.uuid == of.uuid:
         return
@@ -141,17 +141,13 @@ def _introduce(
         label=record["name_label"],
         description=record["name_description"],
         type=record["type"],
+        is_a_snapshot=not clone,
+        snapshot_of="" if clone else ref,
         cbt_enabled=tracked,
         sm_config=kept,
     )
-    # The toolstack marks snapshots itself once it has the new disk; the medium learns it now.
-    on_medium = Description(
-        label=about.label,
-        description=about.description,
-        type=about.type,
-        is_a_snapshot=not clone,
-        snapshot_of="" if clone else of.uuid,
-    )
-    sr.remember(leaf.uuid, on_medium, leaf)
+    # The toolstack marks snapshots itself once it has the new disk. But should the host lose
+    # power before that, medium and database must say the same.
+    sr.remember(leaf.uuid, replace(about, snapshot_of="" if clone else of.uuid), leaf)
     records.introduce(sr.session, sr.ref, leaf, about)
     records.adjust_space(sr.session, sr.ref, sr.space(), leaf.size)
