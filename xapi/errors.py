@@ -107,6 +107,9 @@ CODES: dict[str, Code] = {
     ),
     "SR_BACKEND_FAILURE": Code("", ("status", "text", "stderr")),
     "SR_DEVICE_IN_USE": Code("The device of the SR is in use."),
+    "SR_HAS_MULTIPLE_PBDS": Code(
+        "More than one host has a PBD of this SR.", ("sr",), "Destroy all its PBDs but one."
+    ),
     "SR_HAS_NO_PBDS": Code("No host has this SR plugged in.", ("sr",), "Plug a PBD of the SR."),
     "SR_HAS_PBD": Code("The SR is still plugged in.", ("sr",), "Unplug its PBDs first."),
     "SR_INDESTRUCTIBLE": Code("The SR is marked as indestructible.", ("sr",)),

@@ -219,8 +219,16 @@ def _set_size(field: str) -> Callable[[Call, str, int], str]:
 
 
 def set_shared(call: Call, sr: str, value: bool) -> str:
-    """Whether more than one host may plug the SR in."""
-    call.xapi.db.put("SR", sr, shared=value)
+    """Whether more than one host may plug the SR in.
+
+    Raises:
+        XenAPIError: SR_HAS_MULTIPLE_PBDS [sr]: every one of these hosts would be its master.
+    """
+    db = call.xapi.db
+    with db.transaction():
+        if not value and len(db.get("SR", sr, "PBDs")) > 1:
+            raise XenAPIError("SR_HAS_MULTIPLE_PBDS", (sr,))
+        db.put("SR", sr, shared=value)
     return ""
 
 

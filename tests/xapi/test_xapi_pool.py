@@ -168,6 +168,23 @@ def test_a_shared_sr_is_destroyed_by_its_master(rig: Rig) -> None:
     assert rig.api.PBD.get_all() == []
 
 
+def test_an_sr_of_many_hosts_stays_shared(rig: Rig) -> None:
+    """One that is not shared has the host that plugs it in for its master."""
+    sr = rig.sr(shared=True)
+    first, *others = rig.api.SR.get_PBDs(sr)
+    for pbd in others:
+        assert failure(rig.api.SR.set_shared, sr, False) == ["SR_HAS_MULTIPLE_PBDS", sr]
+        assert rig.api.SR.get_shared(sr)
+        rig.api.PBD.unplug(pbd)
+        rig.api.PBD.destroy(pbd)
+    rig.api.SR.set_shared(sr, False)
+    assert not rig.api.SR.get_shared(sr)
+    forget_calls(rig)
+    rig.api.SR.scan(sr)
+    assert asked(rig.host) == [("sr_scan", "true")]
+    assert rig.api.SR.get_PBDs(sr) == [first]
+
+
 def test_a_slave_alone_does_not_change_a_shared_sr(rig: Rig) -> None:
     """Its master has it unplugged: the slave's driver knows that it is none."""
     sr = rig.sr(shared=True)
