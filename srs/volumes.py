@@ -93,8 +93,13 @@ class VolumeGroup:
 
     def _commit(self, *words: str) -> None:
         """Run a command that changes LVM's metadata; the change is durable when it returns."""
-        lvm.lvm(*words)
-        lvm.flush(self._devices)
+        try:
+            lvm.lvm(*words)
+            lvm.flush(self._devices)
+        except BaseException:
+            # It may be on the disk all the same: whoever undoes it has to look.
+            self.reread()
+            raise
 
     def reread(self) -> None:
         """Forget what was read: somebody else may have changed the group."""
@@ -257,7 +262,8 @@ class VolumeGroup:
     def release(self) -> None:
         """Deactivate what was activated for this call alone."""
         if self._volumes is not None:
-            self.deactivate(*self._temporary)
+            # A removal that failed may have happened.
+            self.deactivate(*(name for name in self._temporary if name in self.volumes))
             self._temporary.clear()
 
     @property

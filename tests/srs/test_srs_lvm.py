@@ -30,14 +30,17 @@ ROW = {
 }
 
 
+Answer = tuple[bool, int, list[str], list[str]]
+
+
 class Told:
     """liblvm2cmd's place: keeps the commands, gives prepared answers."""
 
-    def __init__(self, *answers: tuple[bool, int, list[str], list[str]]) -> None:
+    def __init__(self, *answers: Answer) -> None:
         self.commands: list[str] = []
         self._answers = list(answers)
 
-    def __call__(self, command: str) -> tuple[bool, int, list[str], list[str]]:
+    def __call__(self, command: str) -> Answer:
         self.commands.append(command)
         return self._answers.pop(0) if self._answers else (True, 1, [], [])
 
@@ -111,6 +114,43 @@ def test_no_more_commands_than_needed(monkeypatch: pytest.MonkeyPatch, tmp_path:
         "lvchange -an VG/b",
         "lvremove -f VG/b VG/c",
     ]
+
+
+def _report(*volumes: str) -> Answer:
+    rows = [{**ROW, "pv_name": "/nowhere", "lv_name": name} for name in volumes]
+    return True, 1, [json.dumps({"report": [{"pvseg": rows}]})], []
+
+
+@pytest.mark.parametrize("status", [1, 5])
+def test_a_change_that_failed_may_have_happened(
+    monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """LVM commits, and then the device cannot be flushed, or LVM itself says that it failed."""
+    done: Answer = (status == 1, status, [], [])
+    told = Told(_report("a", "b"), done, _report("c", "b"), done, _report("c"))
+    monkeypatch.setattr(lvm, "_runner", told)
+    group = VolumeGroup("VG")
+    assert "a" in group.volumes
+    with pytest.raises((OSError, lvm.LVMError)):
+        group.rename("a", "c")
+    assert "c" in group.volumes
+    with pytest.raises((OSError, lvm.LVMError)):
+        group.remove("b")
+    assert list(group.volumes) == ["c"]
+
+
+def test_a_removal_that_failed_leaves_nothing_to_release(monkeypatch: pytest.MonkeyPatch) -> None:
+    idle = {**ROW, "pv_name": "/nowhere", "lv_name": "a", "lv_attr": "-wi-------"}
+    before: Answer = (True, 1, [json.dumps({"report": [{"pvseg": [idle]}]})], [])
+    told = Told(before, (True, 1, [], []), (True, 1, [], []), _report("b"))
+    monkeypatch.setattr(lvm, "_runner", told)
+    group = VolumeGroup("VG")
+    group.activate("a")
+    with pytest.raises(OSError, match="nowhere"):
+        group.remove("a")
+    assert "a" not in group.volumes
+    group.release()
+    assert group.temporary == ()
 
 
 def test_failures_can_be_pasted(monkeypatch: pytest.MonkeyPatch) -> None:
