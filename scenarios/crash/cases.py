@@ -37,6 +37,7 @@ class Scene:
         disks: what each may be after a power cut, by uuid.
         settled: what each must be after a power cut that comes when the operation has returned.
         newcomers: what a disk that the operation makes may hold.
+        makes: so many disks are new when it has returned; until then none to so many are.
         pair: uuids of a snapshot, and of the disk that can be reverted to it afterwards.
         collects: it is the garbage collector's work, which only the collector takes up again.
     """
@@ -45,6 +46,7 @@ class Scene:
     disks: dict[str, Expected]
     settled: dict[str, Expected]
     newcomers: frozenset[Content]
+    makes: int
     pair: tuple[str, str]
     collects: bool = False
 
@@ -118,7 +120,7 @@ class Family:
             snapshot: what the disk can be reverted to afterwards.
             changes: disks that may also hold something else.
             goes: a disk that may be gone.
-            copies: a disk that others may appear beside, with the same content.
+            copies: a disk that the operation makes one more of, with the same content.
             collects: see Scene.
         """
         new = {vdi.uuid: content for vdi, content in (changes or {}).items()}
@@ -136,7 +138,7 @@ class Family:
         }
         newcomers = frozenset({self.content(copies)} if copies else ())
         pair = (snapshot.uuid, self.disk.uuid)
-        return Scene(act, disks, settled, newcomers, pair, collects)
+        return Scene(act, disks, settled, newcomers, int(copies is not None), pair, collects)
 
 
 def _family(sr: Repository) -> tuple[Family, VDI]:

@@ -24,16 +24,18 @@ from testbed.fist import POWER_CUT
 from testbed.host import Host
 from xapi.backend import HostError
 
+#: A leaf that becomes a base copy with two leaves.
+_SPLIT: Final = ("FileSR_clone", "FileSR_fail", "LVHDRT_clone")
 #: Where an operation comes by, by the beginnings of the points' names.
 POINTS: Final = {
     "revert": ("FileSR_revert", "LVM_revert"),
-    "revert-written": ("FileSR_revert", "LVM_revert", "LVHDRT_clone", "FileSR_fail"),
+    "revert-written": ("FileSR_revert", "LVM_revert", *_SPLIT),
     "revert-blank": ("FileSR_revert", "LVM_revert"),
     "revert-older": ("FileSR_revert", "LVM_revert"),
-    "snapshot": ("LVHDRT_clone", "FileSR_fail"),
-    "clone": ("LVHDRT_clone", "FileSR_fail"),
+    "snapshot": _SPLIT,
+    "clone": _SPLIT,
     "delete": (),
-    "resize": ("LVHDRT_inflate", "LVHDRT_resizing"),
+    "resize": ("LVHDRT_inflate", "resize_after"),
     "coalesce": ("LVHDRT_coalescing", "LVHDRT_inflating", "LVHDRT_before_create", "LVHDRT_relink"),
     "leaf-coalesce": ("LVHDRT_coaleaf",),
 }
@@ -97,14 +99,20 @@ class Cutter:
         return self.result
 
     def at_points(self) -> Cuts:
-        """Cut it once at each FIST point that the operation comes by."""
+        """Cut it once at each FIST point that the operation comes by.
+
+        An operation that has points and comes by none has failed: nothing was tried.
+        """
+        points = POINTS[self.result.case]
         for name in sorted(NAMES):
-            if name.startswith(POINTS[self.result.case]):
+            if name.startswith(points):
                 self._begin()
                 with self._host.fist(name, action=POWER_CUT) as point:
                     over = self._act()
                 if point.reached:
                     self._end(f"cut at {name}", over=over)
+        if points and not self.result.cuts:
+            self.result.failures.append(f"came by no point that begins with {' or '.join(points)}")
         return self.result
 
     def _duration(self) -> float:

@@ -74,6 +74,7 @@ def save(path: Path, evidence: Evidence, image: Path) -> None:
         "disks": _plain_disks(scene.disks),
         "settled": _plain_disks(scene.settled),
         "newcomers": _plain(scene.newcomers),
+        "makes": scene.makes,
         "pair": scene.pair,
         "collects": scene.collects,
     }
@@ -109,6 +110,7 @@ def load(path: Path, image: Path) -> Evidence:
             disks=_disks(said["disks"]),
             settled=_disks(said["settled"]),
             newcomers=_contents(said["newcomers"]),
+            makes=said["makes"],
             pair=(said["pair"][0], said["pair"][1]),
             collects=said["collects"],
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from scenarios.crash.cases import Expected, Scene
+from scenarios.crash.cases import Scene
 from scenarios.crash.recording import STORAGE_CLASSES, Rows
 from scenarios.invariants import check, check_everything
 from scenarios.oracle import Content
@@ -119,7 +119,7 @@ def verify(sr: Repository, scene: Scene, *, fresh: bool, over: bool) -> None:
         XenAPI.Failure: an operation failed that must work.
     """
     found = look(sr)
-    judge(found, scene.settled if over else scene.disks, scene.newcomers)
+    judge(found, scene, over=over)
     sr.scan()
     if not scene.collects:
         check(sr)
@@ -140,17 +140,26 @@ def look(sr: Repository) -> dict[str, Content]:
     return {vdi.uuid: vdi.content() for vdi in vdis}
 
 
-def judge(
-    found: dict[str, Content], disks: dict[str, Expected], newcomers: frozenset[Content]
-) -> None:
-    """Raise Wrong unless every disk is there, with what it may hold, and no other."""
+def judge(found: dict[str, Content], scene: Scene, *, over: bool) -> None:
+    """Raise Wrong unless every disk is there, with what it may hold, and no other.
+
+    Args:
+        found: what the disks hold, by uuid.
+        scene: what may be there.
+        over: the operation had returned before the power went.
+    """
+    disks = scene.settled if over else scene.disks
     for uuid, expected in disks.items():
         if uuid in found:
             _judge_content(uuid, found[uuid], expected.contents)
         elif not expected.may_be_gone:
             raise Wrong(f"disk {uuid} is lost")
-    for uuid in found.keys() - disks.keys():
-        _judge_content(uuid, found[uuid], newcomers)
+    made = found.keys() - disks.keys()
+    for uuid in made:
+        _judge_content(uuid, found[uuid], scene.newcomers)
+    fewest = scene.makes if over else 0
+    if not fewest <= len(made) <= scene.makes:
+        raise Wrong(f"disks made: {sorted(made)}, not {fewest} to {scene.makes} of them")
 
 
 def _judge_content(uuid: str, found: Content, allowed: frozenset[Content]) -> None:
