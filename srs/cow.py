@@ -25,6 +25,7 @@ from srs.errors import SRUnavailable, Unimplemented, VDIUnavailable
 from srs.journal import Entry, Journal
 from srs.protocol import Request
 from srs.records import Description, Space
+from srs.session import Record
 from srs.sr import SR
 from srs.tracking import Tracking
 from srs.vdi import Disk
@@ -246,6 +247,20 @@ class CowSR(SR):
         self._unsettled = recovery.mend(self)
         tap.resume_forgotten(self.session, self.uuid, but=self._unsettled)
 
+    @contextmanager
+    def paused(self, uuid: str, ref: str) -> Iterator[Record]:
+        """A disk that holds still, on every host, while it is changed; gives its record.
+
+        After a change that can be neither undone nor finished it stays so: what was written to
+        a leaf that recovery removes would be lost.
+        """
+
+        def final() -> bool:
+            return recovery.is_final(self, uuid)
+
+        with tap.paused(self.session, self.uuid, uuid, ref, final=final) as record:
+            yield record
+
     def require_settled(self, uuid: str, *, but: str = "") -> None:
         """Refuse a disk that a call has left half done.
 
@@ -274,7 +289,7 @@ class CowSR(SR):
         self.require_master()
         disks = self.disks()
         known = self.session.vdi_records_of(self.ref)
-        tap.resume(self.session, self.uuid, known)
+        tap.resume(self.session, self.uuid, known, but=self._unsettled)
         images = {disk.uuid for disk in disks}
         remains = self.tracking.remains(images)
         named = self.descriptions()

@@ -124,6 +124,9 @@ class CowVDI(VDI):
         """vdi_activate: claim the disk, open its images, serve them."""
         ref, session, shared = self.ref, self.session, self.sr.shared
         master = self.sr.request.is_master
+        if master:
+            # Before the claim, which would end the pause of a disk that recovery could not mend.
+            self.sr.require_settled(self.uuid)
         tap.claim(session, self.sr.uuid, ref, writable=writable, master=master, shared=shared)
         try:
             with (

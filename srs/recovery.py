@@ -69,6 +69,19 @@ def undo(sr: CowSR, kind: str, uuid: str) -> None:
             sr.drop(entry)
 
 
+def is_final(sr: CowSR, uuid: str) -> bool:
+    """After a failure: whether no entry will change the disk's images, once it was ended here."""
+    try:
+        for entry in sr.pending():
+            if uuid in disks_of(entry):
+                sr.settle(entry)
+    except FistPoint:
+        raise
+    except _TROUBLE:
+        return False
+    return True
+
+
 def disks_of(entry: Entry) -> list[str]:
     """The disks that an entry is about, the one that it is called after first."""
     words = entry.value.split("_") if entry.kind in (SPLIT, REVERT, LEAF) else []

@@ -50,13 +50,13 @@ def revert(sr: CowSR, snapshot_uuid: str, target: str) -> None:
     old = sr.usable(target_uuid)
     for disk in (source, old):
         snapshot.refuse_unless_leaf(disk, VDIUnavailable)
-    with tap.paused(sr.session, sr.uuid, target_uuid, target_ref) as record:
+    with sr.paused(target_uuid, target_ref) as record:
         if in_use := tap.users(sr.session, sr.uuid, target_ref, record):
             raise VDIInUse(f"{target_uuid} is attached to {', '.join(in_use)}")
         source_ref = _ref_of(sr, source)
         # Until the new leaf stands: what a user of the snapshot wrote is on the medium then,
         # and nothing is added to it that the new leaf would see.
-        with tap.paused(sr.session, sr.uuid, source.uuid, source_ref) as source_record:
+        with sr.paused(source.uuid, source_ref) as source_record:
             split = _plan(sr, source, source_record, old)
             entry = Entry(REVERT, target_uuid, source.uuid)
             sr.begin_revert(old, source)

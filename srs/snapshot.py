@@ -70,7 +70,7 @@ def branch(
     refuse_unless_leaf(disk, VDIClone if clone else VDISnapshot)
     kind = driver_params.get("type", "double")
     twin = new_uuid() if kind == "double" else ""
-    with tap.paused(sr.session, sr.uuid, uuid, ref) as record:
+    with sr.paused(uuid, ref) as record:
         if not sr.has_data(disk):
             leaf = sr.add_leaf(twin, disk) if twin else disk
             tracked = bool(twin) and not clone and sr.tracking.snapshotted(disk, ref, record, twin)

@@ -68,7 +68,7 @@ class Tracking:
             raise VDIType(f"{disk.uuid} is a snapshot or raw")
         if self.is_on(disk.uuid) == on:
             return
-        with tap.paused(self._session, self._sr.uuid, disk.uuid, ref) as record:
+        with self._sr.paused(disk.uuid, ref) as record:
             try:
                 if on:
                     self._begin(disk, written=is_written(record))
@@ -196,7 +196,7 @@ class Tracking:
             return
         parent = log.parent if self._follows(log.parent, uuid) else _NOBODY
         ref = self._session.vdi_ref(child)
-        with tap.paused(self._session, self._sr.uuid, child, ref):
+        with self._sr.paused(child, ref):
             path = self._logs.open(child)
             cbt.coalesce(self._logs.open(uuid), path)
             cbt.set_fields(path, parent=parent)

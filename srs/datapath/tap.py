@@ -14,7 +14,7 @@ them without asking the database. Other hosts wait for its end (srs.slave).
 """
 
 import os
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Final
 
@@ -142,10 +142,20 @@ def _drop_claim(session: Session, ref: str, host: str) -> None:
 
 
 @contextmanager
-def paused(session: Session, sr_uuid: str, vdi_uuid: str, ref: str) -> Iterator[Record]:
+def paused(
+    session: Session, sr_uuid: str, vdi_uuid: str, ref: str, *, final: Callable[[], bool]
+) -> Iterator[Record]:
     """Keep a disk still, on every host, while what lies below it is changed; gives its record.
 
     A process that serves the disk closes the image and opens it again afterwards, by its path.
+
+    Args:
+        session: of this host.
+        sr_uuid: the SR.
+        vdi_uuid: the disk.
+        ref: its reference.
+        final: asked after a failure: whether recovery will not take away an image that the disk
+            has now. Otherwise the pause stays for recovery to end.
     """
     _note(sr_uuid, vdi_uuid)
     ignoring(_DUPLICATE, lambda: session.call("VDI.add_to_sm_config", ref, PAUSED, "true"))
@@ -160,7 +170,8 @@ def paused(session: Session, sr_uuid: str, vdi_uuid: str, ref: str) -> Iterator[
     except FistPoint:
         raise  # the call has "died": recovery ends the pause
     except BaseException:
-        _resume(session, sr_uuid, ref, record)
+        if final():
+            _resume(session, sr_uuid, ref, record)
         raise
     _resume(session, sr_uuid, ref, record)
 
@@ -243,10 +254,12 @@ def unlink(sr_uuid: str, vdi_uuid: str) -> None:
         return
 
 
-def resume(session: Session, sr_uuid: str, records: Mapping[str, Record]) -> None:
-    """End pauses of calls that died, among these disks (reference -> record)."""
+def resume(
+    session: Session, sr_uuid: str, records: Mapping[str, Record], *, but: Container[str] = ()
+) -> None:
+    """End pauses of calls that died, among these disks (reference -> record) except of some."""
     for ref, record in records.items():
-        if PAUSED in record["sm_config"]:
+        if PAUSED in record["sm_config"] and record["uuid"] not in but:
             _resume(session, sr_uuid, ref, record)
 
 

@@ -13,7 +13,6 @@ import time
 from typing import Final, NoReturn
 
 from srs import fist, locks, records, snapshot, vhd
-from srs.datapath import tap
 from srs.errors import LeafGCSkip
 from srs.gc.medium import LEAF
 from srs.gc.merge import Bases
@@ -116,7 +115,7 @@ def take_place(bases: Bases, leaf: Disk, parent: Disk, *, hurry: bool) -> None:
     session, medium = bases.sr.session, bases.medium
     fist.point("LVHDRT_coaleaf_delay_2")
     ref = session.vdi_ref(leaf.uuid)
-    with tap.paused(session, bases.sr.uuid, leaf.uuid, ref) as record:
+    with bases.sr.paused(leaf.uuid, ref) as record:
         fist.point("LVHDRT_coaleaf_delay_3")
         medium.journal.create(LEAF, leaf.uuid, parent.uuid)
         with fist.undone_by(medium.recover):

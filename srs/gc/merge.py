@@ -19,7 +19,6 @@ from typing import NoReturn
 
 from srs import fist, locks, records, vhd
 from srs.cow import CowSR
-from srs.datapath import tap
 from srs.gc.medium import COALESCE, MARK, RELINK, Medium
 from srs.gc.tree import Forest
 from srs.session import Record
@@ -44,7 +43,7 @@ class Bases:
         with ExitStack() as pauses:
             for leaf in leaves:
                 ref = self.sr.session.vdi_ref(leaf.uuid)
-                pauses.enter_context(tap.paused(self.sr.session, self.sr.uuid, leaf.uuid, ref))
+                pauses.enter_context(self.sr.paused(leaf.uuid, ref))
             yield leaves
 
     def begin(self, disk: Disk, parent: Disk) -> str:

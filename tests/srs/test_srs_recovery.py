@@ -9,6 +9,7 @@ import os
 import shutil
 from base64 import b64decode
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,11 @@ import pytest
 from directory import Directory, LastingDatabase, live_in
 from stepwise import Changes, dies_at
 
-from srs import vhd
+from srs import hardlinks, vhd
 from srs.cowvdi import CowVDI
 from srs.errors import SRError, SRScan, SRUnavailable, VDIUnavailable
-from srs.journal import RESIZE
+from srs.filestore import FileStore
+from srs.journal import RESIZE, FileJournal
 from srs.protocol import Request
 from srs.session import Failure
 from srs.vdi import NewDisk
@@ -287,6 +289,39 @@ def test_one_lost_image_does_not_block_the_others(rig: Rig) -> None:
     assert not [name for name in os.listdir(rig.directory) if "journal" in name or RESIZE in name]
     assert rig.sr().pending() == []
     rig.sr().scan()
+
+
+def test_what_cannot_be_undone_stays_paused(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing may be written to a leaf that recovery is going to remove."""
+    ref = f"OpaqueRef:{T}"
+    with monkeypatch.context() as broken:
+        broken.setattr(FileStore, "put_leaf", _fails)
+        broken.setattr(hardlinks, "take_back", _fails)
+        with pytest.raises(OSError, match="output error"):
+            rig.vdi(T).snapshot({})
+        sr = rig.sr()
+        sr.mend()
+        with suppress(SRScan):
+            sr.scan()
+        with pytest.raises(VDIUnavailable):
+            CowVDI(sr, T).activate(True)
+        assert sr.session.vdi_record(ref)["sm_config"].get("paused") == "true"
+    rig.sr().mend()
+    assert "paused" not in rig.sr().session.vdi_record(ref)["sm_config"]
+
+
+def test_what_is_undone_is_not_paused(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if the entry resists."""
+    with monkeypatch.context() as broken:
+        broken.setattr(FileStore, "put_leaf", _fails)
+        broken.setattr(FileJournal, "remove", _fails)
+        with pytest.raises(OSError, match="output error"):
+            rig.vdi(T).snapshot({})
+    assert "paused" not in rig.sr().session.vdi_record(f"OpaqueRef:{T}")["sm_config"]
+
+
+def _fails(*_: object, **__: object) -> None:
+    raise OSError(5, "Input/output error")
 
 
 def test_only_the_master_recovers(rig: Rig) -> None:
