@@ -3,6 +3,7 @@
 import pytest
 
 from scenarios.gc.support import collect
+from scenarios.invariants import check
 from scenarios.oracle import BLOCK, Model, awkward_spans, one_sector
 from scenarios.plugin import RepositoryCache
 from scenarios.storage import VDI, Repository
@@ -71,6 +72,26 @@ def test_killed(sr: Repository, vdi: VDI, point: str) -> None:
     snapshot.destroy()
     collect(sr)
     assert len(sr.images()) == 1
+    vdi.must_hold(model)
+
+
+def test_a_merge_that_is_not_taken_up_again(sr: Repository, vdi: VDI) -> None:
+    """Nobody may coalesce any more after a crash: the base copy is read-only again, at least."""
+    if not sr.on_volumes:
+        pytest.skip("volumes only")
+    model, _, _ = long_chain(vdi)
+    with sr.host.fist("LVHDRT_inflating_the_parent", action="kill"), pytest.raises(PluginFailed):
+        sr.host.gc(sr.uuid)
+
+    sr.api.SR.add_to_other_config(sr.ref, "coalesce", "false")
+    try:
+        done = sr.host.gc(sr.uuid)
+        check(sr)
+    finally:
+        sr.api.SR.remove_from_other_config(sr.ref, "coalesce")
+
+    assert (done.coalesced, done.failed) == ((), {})
+    collect(sr)
     vdi.must_hold(model)
 
 

@@ -49,11 +49,12 @@ class Bases:
     def begin(self, disk: Disk, parent: Disk) -> str:
         """Step 1; the path of the disk, whose data can be copied when this returns."""
         fist.point("LVHDRT_finding_a_suitable_pair")
-        with fist.undone_by(lambda: self.medium.end_merge(disk, parent)):
+        # First of all, so that whatever a crash leaves of the rest is given up.
+        self.medium.journal.create(COALESCE, disk.uuid, MARK)
+        with fist.undone_by(lambda: self.give_up(disk, parent)):
             with self.paused_above(parent) if disk.size > parent.size else nullcontext():
                 self.medium.begin_merge(disk, parent)
             self.medium.hold(disk)
-            self.medium.journal.create(COALESCE, disk.uuid, MARK)
         return self.medium.path(disk)
 
     def give_up(self, disk: Disk, parent: Disk) -> None:
@@ -62,10 +63,10 @@ class Bases:
         self.medium.journal.remove(COALESCE, disk.uuid)
 
     def commit(self, disk: Disk, parent: Disk) -> None:
-        """Steps 3 to 5."""
-        self.medium.journal.remove(COALESCE, disk.uuid)
+        """Steps 3 to 5. Of both entries RELINK is the one that counts."""
         fist.point("LVHDRT_before_create_relink_journal")
         self.medium.journal.create(RELINK, disk.uuid, MARK)
+        self.medium.journal.remove(COALESCE, disk.uuid)
         self.relink(disk, parent)
 
     def relink(self, disk: Disk, parent: Disk) -> None:

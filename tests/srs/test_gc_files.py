@@ -194,6 +194,35 @@ def test_a_collector_that_dies_anywhere(
     assert died > 10
 
 
+@pytest.mark.parametrize(
+    "name", ["LVHDRT_resizing_while_vdis_are_paused", "LVHDRT_before_create_relink_journal"]
+)
+def test_a_merge_is_in_the_journal_from_its_first_step_to_its_last(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    disk = bench.create()
+    bench.write(disk, 0, b"base" * 128)
+    bench.delete(bench.snapshot(disk))
+    bench.grow(disk)
+    bench.write(disk, SIZE, b"grow" * 128)
+    bench.delete(bench.snapshot(disk))
+    (middle,) = (found for found in bench.sr.disks() if found.hidden and found.parent)
+
+    def point(reached: str, failure: object = None) -> None:
+        if reached == name:
+            raise FistPoint(name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fist, "point", point)
+        with pytest.raises(FistPoint):
+            bench.collect()
+
+    assert f"coalesce_{middle.uuid}" in os.listdir(bench.path)
+    bench.collect()
+    bench.must_be_right()
+    bench.must_be_at_rest()
+
+
 def test_an_aborted_copy_leaves_a_sound_disk(bench: Bench) -> None:
     """Told to end in the middle of a copy it does; the next one begins again."""
     with_a_long_chain(bench)
