@@ -30,6 +30,9 @@ from srs.vdi import MAX_SIZE, Disk, uuid_in
 #: What a leaf-coalesce has replaced, see srs.gc.files: no disk of its own.
 _OLD: Final = "OLD_"
 NEW: Final = ".new"
+#: Kinds of journal entries, in the order in which they are settled: a leaf-coalesce may have been
+#: about to make its base copy larger.
+_ORDER: Final = (RESIZE, LEAF, SPLIT, REVERT)
 #: Names of the undo journals of the VHD engine begin so.
 _UNDO: Final = ".journal-"
 
@@ -39,7 +42,7 @@ class FileStore:
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
-        self.journal = FileJournal(directory, (SPLIT, LEAF, REVERT, RESIZE))
+        self.journal = FileJournal(directory, _ORDER)
 
     def path(self, name: str) -> str:
         """A file of the directory."""
@@ -185,7 +188,7 @@ class FileStore:
     # -- after a crash
 
     def pending(self) -> list[Entry]:
-        """Entries of the journal, and those that are missing.
+        """Entries of the journal, and those that are missing, in the order to settle them in.
 
         Undo journals that other programs left are resizes, old images leaf-coalesces.
         """
@@ -194,7 +197,8 @@ class FileStore:
         known = {(entry.kind, entry.id) for entry in entries}
         left = {(RESIZE, name.removeprefix(_UNDO)) for name in names if name.startswith(_UNDO)}
         left |= {(LEAF, uuid_in(name)) for name in names if name.startswith(_OLD)}
-        return [*entries, *(Entry(*which, "") for which in sorted(left - known))]
+        entries += [Entry(*which, "") for which in sorted(left - known)]
+        return sorted(entries, key=lambda entry: _ORDER.index(entry.kind))
 
     def undo_growth(self, entry: Entry) -> bool:
         """Bring back an image that a crash left between two sizes; says whether it is larger.

@@ -11,7 +11,8 @@ from srs import file_replace, vhd
 from srs.errors import SRScan, Unimplemented, VDISize, VDIUnavailable
 from srs.file_split import settle, split
 from srs.filestore import FileStore
-from srs.journal import REVERT, SPLIT
+from srs.gc.medium import LEAF
+from srs.journal import RESIZE, REVERT, SPLIT
 from srs.snapshot import Branch
 from srs.vdi import Disk
 
@@ -69,6 +70,15 @@ def store(tmp_path: Path) -> FileStore:
     insert_base(store, T, B, S)
     write(tmp_path, T, b"new!")
     return store
+
+
+def test_resizes_are_settled_first(store: FileStore, tmp_path: Path) -> None:
+    """A leaf-coalesce needs its base copy, which was perhaps being made larger."""
+    store.journal.create(LEAF, T, B)
+    store.journal.create(SPLIT, S, "base_twin")
+    (tmp_path / f".journal-{B}").write_bytes(b"")
+    kinds = [(entry.kind, entry.id) for entry in store.pending()]
+    assert kinds == [(RESIZE, B), (LEAF, T), (SPLIT, S)]
 
 
 def test_a_split(store: FileStore, tmp_path: Path) -> None:
