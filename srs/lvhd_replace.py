@@ -14,7 +14,7 @@ that does not say what it is about. What a crash leaves says what to do:
 
     revert_T, VHD-T              before step 3: remove revert_T
     revert_T, VHD-OLD_T          before step 4: rename VHD-OLD_T back, remove revert_T
-    VHD-T, VHD-OLD_T             after step 4: finish steps 5 and 6
+    VHD-T, VHD-OLD_T             after step 4: finish steps 5 and 6; without a tag 6 alone
 
 The volumes are inactive when they are renamed, which takes 25 ms; active, it would take 180.
 """
@@ -28,6 +28,7 @@ from srs.journal import REVERT, Entry
 from srs.lvhd_store import VolumeStore
 from srs.lvm import LVMError
 from srs.vdi import Disk
+from srs.volumes import LogicalVolume
 
 
 def begin(store: VolumeStore, target: Disk, source: Disk, volume_size: int) -> None:
@@ -62,26 +63,40 @@ def pending(store: VolumeStore) -> list[Entry]:
 def _entry(store: VolumeStore, uuid: str) -> Entry:
     volumes = store.group.volumes
     new = volumes.get(layout.incoming_name(uuid)) or volumes.get(layout.vhd_name(uuid))
-    tags = new.tags if new else ()
-    sources = [tag for tag in tags if tag.startswith(layout.SOURCE_TAG)]
+    sources = _sources(new) if new else []
     return Entry(REVERT, uuid, sources[0].removeprefix(layout.SOURCE_TAG) if sources else "")
+
+
+def _sources(volume: LogicalVolume) -> list[str]:
+    return [tag for tag in volume.tags if tag.startswith(layout.SOURCE_TAG)]
 
 
 def settle(store: VolumeStore, uuid: str) -> bool:
     """End a replacement; says whether the disk has its new image."""
     old, current = layout.old_name(uuid), layout.vhd_name(uuid)
-    if old not in store.group.volumes:
-        return False
-    if current in store.group.volumes:
-        return True
-    store.group.rename(old, current)
+    volumes = store.group.volumes
+    if current in volumes:
+        # With a new image that is still to come, the old one is that of an earlier replacement.
+        return old in volumes and layout.incoming_name(uuid) not in volumes
+    if old in volumes:
+        store.group.rename(old, current)
     return False
 
 
 def drop(store: VolumeStore, uuid: str) -> None:
-    """Drop the entry of a replacement that has ended."""
+    """Drop the entry of a replacement that has ended.
+
+    An old image that resists is removed by the next call's recovery. By then the disk may have
+    been written to, so the entry must not say any more what it read as: the tag goes.
+
+    Raises:
+        LVMError, OSError: neither goes; the disk must not be used.
+    """
     for name in (layout.incoming_name(uuid), layout.old_name(uuid)):
         if name in store.group.volumes:
-            # Should the old image resist, the next call's recovery removes it.
             with suppress(LVMError):
                 store.group.remove(name)
+    current = layout.vhd_name(uuid)
+    if layout.old_name(uuid) in store.group.volumes and current in store.group.volumes:
+        for tag in _sources(store.group.volume(current)):
+            store.group.change_tag(current, remove=tag)

@@ -95,7 +95,7 @@ def _end(sr: CowSR, entry: Entry) -> None:
     if sr.exists(entry.id):
         for uuid in disks:
             _tell(sr, uuid, entry)
-        if entry.kind == REVERT and done:
+        if entry.kind == REVERT and entry.value and done:
             sr.tracking.reverted(disks[-1], sr.disk(entry.id), sr.session.vdi_ref(entry.id))
     sr.drop(entry)
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from srs import lvhd_layout as layout
-from srs import lvm
+from srs import lvhd_replace, lvm
+from srs.lvhd_store import VolumeStore
 from srs.refcount import Count, RefCounts
 from srs.volumes import EXTENT, VolumeGroup
 
@@ -151,6 +152,34 @@ def test_a_removal_that_failed_leaves_nothing_to_release(monkeypatch: pytest.Mon
     assert "a" not in group.volumes
     group.release()
     assert group.temporary == ()
+
+
+def test_an_old_image_that_resists_tells_nothing_any_more(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A revert is done, its old image cannot be removed: what it reads as is no longer true."""
+    (tmp_path / "device").touch()
+    row = {**ROW, "pv_name": str(tmp_path / "device")}
+    new = {**row, "lv_tags": layout.SOURCE_TAG + "snapshot"}
+    old = {**row, "lv_name": layout.old_name(DISK)}
+    report: Answer = (True, 1, [json.dumps({"report": [{"pvseg": [new, old]}]})], [])
+    told = Told(report, (False, 5, [], ["in use"]), report)
+    monkeypatch.setattr(lvm, "_runner", told)
+    store = VolumeStore(VolumeGroup("VG"), RefCounts("nobody"))
+    (entry,) = lvhd_replace.pending(store)
+    assert entry.value == "snapshot"
+    lvhd_replace.drop(store, DISK)
+    assert told.commands[-1] == f"lvchange --deltag revert.snapshot VG/VHD-{DISK}"
+    (entry,) = lvhd_replace.pending(store)
+    assert entry.value == ""
+
+
+def test_a_replacement_beside_an_older_one_is_not_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old image that resisted is in the way of a second revert, which so must be undone."""
+    names = (f"VHD-{DISK}", layout.old_name(DISK), layout.incoming_name(DISK))
+    monkeypatch.setattr(lvm, "_runner", Told(_report(*names)))
+    store = VolumeStore(VolumeGroup("VG"), RefCounts("nobody"))
+    assert not lvhd_replace.settle(store, DISK)
 
 
 def test_failures_can_be_pasted(monkeypatch: pytest.MonkeyPatch) -> None:
