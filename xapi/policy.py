@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from xapi import policy_sr, policy_vbd, policy_vdi, policy_vm
 from xapi.database import Database
@@ -19,6 +20,7 @@ from xapi.errors import XenAPIError
 from xapi.message import now
 from xapi.task import check_cancelled
 
+_T = TypeVar("_T")
 #: Raises the error that forbids an operation on an object.
 _Check = Callable[[Database, str, str], None]
 
@@ -75,7 +77,7 @@ class Policy:
         """`operation` on objects that are looked up, anew after each wait, under the lock."""
         # Marks end with the server at the latest: a file system without room must not keep them.
         with self._changed:
-            marks = self._wait_until_allowed(task, find)
+            marks = self._wait_until_allowed(task, lambda: self._allowed(find()))
             with self._db.transaction(lasting=False):
                 owns_task = not self._db.exists("task", task)
                 if owns_task:
@@ -92,6 +94,15 @@ class Policy:
                 if owns_task and self._db.exists("task", task):
                     self._db.destroy("task", task)
                 self._changed.notify_all()
+
+    def once_allowed(self, task: str, act: Callable[[], None]) -> None:
+        """Do something under the lock, once it does not raise OTHER_OPERATION_IN_PROGRESS.
+
+        Raises:
+            XenAPIError: what it raises; OTHER_OPERATION_IN_PROGRESS only when patience ran out.
+        """
+        with self._changed:
+            self._wait_until_allowed(task, act)
 
     def allowed(self, cls: str, ref: str) -> tuple[str, ...]:
         """The operations that a client could start on the object now."""
@@ -115,22 +126,23 @@ class Policy:
             self._closed = True
             self._changed.notify_all()
 
-    def _wait_until_allowed(
-        self, task: str, find: Callable[[], Iterable[Mark]]
-    ) -> tuple[Mark, ...]:
+    def _wait_until_allowed(self, task: str, attempt: Callable[[], _T]) -> _T:
         deadline = time.monotonic() + self._patience
         while True:
             try:
-                marks = tuple(find())
-                for mark in marks:
-                    self._check(mark)
-                return marks
+                return attempt()
             except XenAPIError as error:
                 remaining = deadline - time.monotonic()
                 if error.code != "OTHER_OPERATION_IN_PROGRESS" or remaining <= 0 or self._closed:
                     raise
                 self._changed.wait(remaining)
                 check_cancelled(self._db, task)
+
+    def _allowed(self, found: Iterable[Mark]) -> tuple[Mark, ...]:
+        marks = tuple(found)
+        for mark in marks:
+            self._check(mark)
+        return marks
 
     def _check(self, mark: Mark) -> None:
         if mark.leaving_out:

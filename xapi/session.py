@@ -87,6 +87,15 @@ class Sessions:
                 # A driver may have logged out by itself.
                 if self._db.exists("session", session):
                     self.close(session)
+                self._db.changed.notify_all()
+
+    def with_drivers(self) -> frozenset[str]:
+        """The SRs that drivers are working on, as far as they need to be told of one."""
+        with self._db.lock:
+            sessions = self._db.refs("session")
+            return frozenset(
+                self._db.get("session", session, "storage_of") for session in sessions
+            ) - {NULL}
 
     def require_storage_access(self, session: str, sr: str) -> None:
         """Let pass local root and the driver that is working on `sr`.

@@ -220,12 +220,7 @@ class SMAPIv1:
         ref = self._db.by_uuid("SR", sr)
         driver: str = self._db.get("SR", ref, "type")
         place = self._where(ref)
-        request = {
-            "device_config": self._device_config(ref, place.host),
-            "sr_ref": ref,
-            "sr_uuid": sr,
-            **extra,
-        }
+        request = {"sr_ref": ref, "sr_uuid": sr, **extra}
         return self._with_session(place, driver, command, task, ref, request)
 
     def _vdi(self, task: str, command: str, sr: str, vdi: str, **extra: object) -> object:
@@ -260,6 +255,9 @@ class SMAPIv1:
     ) -> object:
         with self._sessions.of_driver(place.host, sr) as session:
             request = {"session_ref": session, "subtask_of": task, **request}
+            if sr != NULL:
+                # Only now: while the session is open, the pool keeps its master.
+                request["device_config"] = self._device_config(sr, place.host)
             return self._run(place, driver, command, request)
 
     @staticmethod

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from xapi.errors import XenAPIError
 from xapi.server import XapiServer
 from xapi.testing import CAPABILITIES, Fault, MemoryHost, Rig, Xe, failure, serve
 
@@ -416,6 +417,63 @@ def test_a_master_does_not_change_in_the_middle_of_something(rig: Rig) -> None:
     creating.join(10)
     assert rig.api.pool.get_master(rig.api.pool.get_all()[0]) == master
     rig.api.pool.designate_new_master(new)
+
+
+def test_a_master_does_not_change_while_a_disk_is_opened(rig: Rig) -> None:
+    """The driver of the old master has room made for the disk, which the new one would undo."""
+    old, new, _ = rig.api.host.get_all()
+    vbd = rig.vbd(rig.vdi(rig.sr(shared=True)), VM=dom0(rig, old))
+    [pool] = rig.api.pool.get_all()
+    gate = rig.host.gates["vdi_activate"] = threading.Event()
+    plugging = threading.Thread(target=rig.login().VBD.plug, args=(vbd,))
+    plugging.start()
+    assert rig.host.reached.wait(10)
+    details = failure(rig.api.pool.designate_new_master, new)
+    assert details[:2] == ["OTHER_OPERATION_IN_PROGRESS", "SR"]
+    assert rig.api.pool.get_master(pool) == old
+    gate.set()
+    plugging.join(10)
+    rig.api.pool.designate_new_master(new)
+    assert rig.api.pool.get_master(pool) == new
+    rig.api.VBD.unplug(vbd)
+
+
+def test_nothing_is_opened_while_the_master_changes(rig: Rig) -> None:
+    old, new, _ = rig.api.host.get_all()
+    vbd = rig.vbd(rig.vdi(rig.sr(shared=True)), VM=dom0(rig, old))
+    gate = rig.hosts[1].gates["sr_scan"] = threading.Event()
+    changing = threading.Thread(target=rig.login().pool.designate_new_master, args=(new,))
+    changing.start()
+    assert rig.hosts[1].reached.wait(10)
+    assert failure(rig.api.VBD.plug, vbd)[:2] == ["OTHER_OPERATION_IN_PROGRESS", "SR"]
+    gate.set()
+    changing.join(10)
+    rig.api.VBD.plug(vbd)
+
+
+def test_the_old_master_stops_to_collect(rig: Rig) -> None:
+    aborted = []
+
+    def collector(fn: str, arguments: Mapping[str, str]) -> str:
+        [pool] = rig.api.pool.get_all()
+        aborted.append((fn, dict(arguments), rig.api.pool.get_master(pool)))
+        return "True"
+
+    old, new, _ = rig.api.host.get_all()
+    sr = rig.api.SR.get_uuid(rig.sr(shared=True))
+    rig.sr()
+    rig.host.plugins = {"gc": collector}
+    rig.login().pool.designate_new_master(new)
+    assert aborted == [("abort", {"srUuid": sr}, old)]
+
+
+def test_there_is_one_master(rig: Rig) -> None:
+    """What only lost its storage still believes that it is."""
+    old, new, _ = rig.api.host.get_all()
+    with pytest.raises(XenAPIError) as refused:
+        rig.server.emergency_transition(new)
+    assert (refused.value.code, refused.value.params) == ("HOST_IS_LIVE", (old,))
+    assert rig.api.pool.get_master(rig.api.pool.get_all()[0]) == old
 
 
 def test_a_master_that_is_gone(rig: Rig) -> None:
