@@ -1,5 +1,6 @@
 """A host of a pool: a kernel, devices and the storage drivers, but no toolstack of its own."""
 
+import logging
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -16,6 +17,8 @@ from testbed.machine import Machine, pieces
 from testbed.sessions import close_session, open_local_session, open_session
 from xapi.backend import BackendUnavailable, DeviceBusy, HostError, PluginFailed, PluginReply
 from xapi.server import XapiServer
+
+_log = logging.getLogger(__name__)
 
 _EBUSY = 16
 PASSWORD = "testbed"
@@ -143,9 +146,10 @@ class Member(Machine):
         """Connect dom0 to a VDI that was attached and activated."""
         return str(self._host_call("plug", attached=dict(attached), writable=writable))
 
-    def unplug(self, device: str) -> None:
+    def unplug(self, device: str, *, force: bool = False) -> None:
         """Disconnect dom0."""
-        self._host_call("unplug", device=device)
+        if lost := self._host_call("unplug", device=device, force=force):
+            _log.warning("%s: disconnected by force: %s", self.hostname, lost)
 
     def copy(self, source: str, destination: str, size: int) -> None:
         """Copy between two plugged devices."""

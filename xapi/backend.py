@@ -73,11 +73,14 @@ class HostBackend(Protocol):
         `attached` is the struct that the driver's vdi_attach returned.
         """
 
-    def unplug(self, device: str) -> None:
+    def unplug(self, device: str, *, force: bool = False) -> None:
         """Take the block device away again. Its data is durable on return.
+
+        With `force` it goes even if data cannot be written: that is logged.
 
         Raises:
             DeviceBusy: something has it open; the device is still there.
+            HostError: data could not be written; the device is still there.
         """
 
     def copy(self, source: str, destination: str, size: int) -> None:

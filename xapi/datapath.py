@@ -66,8 +66,8 @@ class Datapath:
             opened.users.add(user)
             return opened.device
 
-    def close(self, task: str, vdi: str, user: str) -> None:
-        """Give up one use; the last one takes the device away.
+    def close(self, task: str, vdi: str, user: str, *, force: bool = False) -> None:
+        """Give up one use; the last one takes the device away, by force with what is not written.
 
         Raises:
             XenAPIError: DEVICE_DETACH_REJECTED [class, user, text], and the use goes on; what
@@ -79,7 +79,7 @@ class Datapath:
                 return
             if opened.users == {user}:
                 if opened.device:
-                    self._unplug(opened.device, user)
+                    self._unplug(opened.device, user, force=force)
                     opened.device = ""  # a second try goes on from here
                 sr_ref, sr, location = self._names(vdi)
                 with as_xenapi_errors(sr_ref, vdi):
@@ -124,9 +124,9 @@ class Datapath:
             undo.pop_all()
         return device
 
-    def _unplug(self, device: str, user: str) -> None:
+    def _unplug(self, device: str, user: str, *, force: bool) -> None:
         try:
-            self._backend.unplug(device)
+            self._backend.unplug(device, force=force)
         except BackendUnavailable as error:
             raise XenAPIError("HOST_OFFLINE", (self._host,)) from error
         except HostError as error:

@@ -202,10 +202,7 @@ def _plugged(call: Call, ref: str, mode: str) -> Iterator[Device]:
         size: int = xapi.db.get("VDI", ref, "virtual_size")
         yield Device(path, size, host.backend, host.ref)
     finally:
-        # The host may have restarted meanwhile, and taken the VBD with it.
-        if xapi.db.exists("VBD", link):
-            vbd.detach(call, link)
-            xapi.db.destroy("VBD", link)
+        vbd.remove_temporary(call, link)
 
 
 def _progress(call: Call) -> Callable[[float], None]:

@@ -38,7 +38,8 @@ CODES: dict[str, Code] = {
     "DEVICE_DETACH_REJECTED": Code(
         "The host did not let go of the device.",
         ("type", "ref", "msg"),
-        "Close whatever has the device open, then unplug again.",
+        "Close whatever has the device open, then unplug again; unplug_force gives up data "
+        "that cannot be written.",
     ),
     "EVENTS_LOST": Code(
         "So much has happened that nobody knows it all any more.",

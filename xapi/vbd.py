@@ -90,9 +90,9 @@ def unplug(call: Call, self: str) -> str:
 
 
 def unplug_force(call: Call, self: str) -> str:
-    """`unplug`, even of a VBD that is said not to be unpluggable."""
+    """`unplug`, even of a VBD that is said not to be unpluggable, or whose data are lost."""
     with call.xapi.policy.operation(call.task, call.method, Mark("VBD", self, "unplug_force")):
-        detach(call, self)
+        detach(call, self, force=True)
     return ""
 
 
@@ -122,18 +122,18 @@ def attach(call: Call, vbd: str) -> str:
     return path
 
 
-def detach(call: Call, vbd: str) -> None:
-    """`unplug` without policy."""
-    release(call, vbd)
+def detach(call: Call, vbd: str, *, force: bool = False) -> None:
+    """`unplug` without policy; by force also if what was written last cannot be kept."""
+    release(call, vbd, force=force)
     call.xapi.db.put("VBD", vbd, currently_attached=False, device="")
 
 
-def release(call: Call, vbd: str) -> None:
+def release(call: Call, vbd: str, *, force: bool = False) -> None:
     """Take the block device away from a VBD that stays attached: its VM sleeps."""
     db = call.xapi.db
     if not db.get("VBD", vbd, "empty"):
         datapath = _member(call.xapi, vbd).datapath
-        datapath.close(call.task, db.get("VBD", vbd, "VDI"), vbd)
+        datapath.close(call.task, db.get("VBD", vbd, "VDI"), vbd, force=force)
     db.put("VBD", vbd, runtime_properties={})
 
 
@@ -145,7 +145,7 @@ def _member(xapi: Toolstack, vbd: str) -> Member:
 def _close_quietly(call: Call, datapath: Datapath, vdi: str, vbd: str) -> None:
     """After a failure to say that the VDI is open, whose error is what the client shall see."""
     try:
-        datapath.close(call.task, vdi, vbd)
+        datapath.close(call.task, vdi, vbd, force=True)
     except XenAPIError as error:
         _log.warning("%s: closing VDI %s: %s", call.method, vdi, error)
 
@@ -179,6 +179,26 @@ def make_temporary(call: Call, vdi: str, mode: str, dom0: str) -> str:
             type="Disk",
             reserved=True,
         )
+
+
+def remove_temporary(call: Call, vbd: str) -> None:
+    """Undo `make_temporary`.
+
+    Raises:
+        XenAPIError: as `detach`. Data that could not be written are lost then, and the VBD goes
+            all the same; only a device that is busy keeps it.
+    """
+    db = call.xapi.db
+    if not db.exists("VBD", vbd):
+        return  # the host has restarted meanwhile, and taken the VBD with it
+    try:
+        detach(call, vbd)
+    except XenAPIError:
+        detach(call, vbd, force=True)
+        raise
+    finally:
+        if not db.get("VBD", vbd, "currently_attached"):
+            db.destroy("VBD", vbd)
 
 
 def check_vdi(xapi: Toolstack, vdi: str, mode: str) -> None:

@@ -153,10 +153,7 @@ def _attached(call: Call, vdi: str, mode: str, host: Member) -> Iterator[str]:
     try:
         yield vbd.attach(call, link)
     finally:
-        # The host may have restarted meanwhile, and taken the VBD with it.
-        if call.xapi.db.exists("VBD", link):
-            vbd.detach(call, link)
-            call.xapi.db.destroy("VBD", link)
+        vbd.remove_temporary(call, link)
 
 
 MESSAGES = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from functools import partial
 
 from xapi import pbd, vbd, vdi_steps
 from xapi.database import Database
@@ -93,9 +94,9 @@ def release_all(call: Call, vm: str) -> None:
     _close_all(call, vm, vbd.release)
 
 
-def detach_all(call: Call, vm: str) -> None:
+def detach_all(call: Call, vm: str, *, force: bool = False) -> None:
     """Close every disk and take it out; if one cannot be closed, all stay attached."""
-    _close_all(call, vm, vbd.detach)
+    _close_all(call, vm, partial(vbd.detach, force=force))
 
 
 def _close_all(call: Call, vm: str, close: Callable[[Call, str], None]) -> None:

@@ -66,7 +66,7 @@ def hard_shutdown(call: Call, vm: str) -> str:
     """Take a VM's power away. What a suspended one or a checkpoint had in memory is lost."""
     with _marked(call, vm, "hard_shutdown", "unplug"):
         image: str = call.xapi.db.get("VM", vm, "suspend_VDI")
-        halt(call, vm)
+        halt(call, vm, force=True)
         _drop_image(call, image)
     return ""
 
@@ -92,7 +92,7 @@ def _reboot(call: Call, vm: str, operation: str) -> str:
     # One mark from the halt to the boot: nobody else takes a disk in between.
     with _marked(call, vm, operation, "attach"):
         host = call.xapi.hosts.of_vm(vm)
-        halt(call, vm)
+        halt(call, vm, force=operation == "hard_reboot")
         _boot(call, vm, host, paused=False)
     return ""
 
@@ -121,7 +121,7 @@ def resume_on(call: Call, vm: str, host: str, start_paused: bool, _force: bool) 
 def power_state_reset(call: Call, vm: str) -> str:
     """Say that a VM is halted, whatever it was: for a host that will not come back."""
     with _marked(call, vm, "power_state_reset", "unplug"):
-        halt(call, vm)
+        halt(call, vm, force=True)
     return ""
 
 
@@ -153,9 +153,9 @@ def wake_up(call: Call, vm: str, host: Member, *, paused: bool = False) -> None:
     _drop_image(call, image)
 
 
-def halt(call: Call, vm: str) -> None:
+def halt(call: Call, vm: str, *, force: bool = False) -> None:
     """Close a VM's disks and call it halted, for a caller that has marked it."""
-    vm_disks.detach_all(call, vm)
+    vm_disks.detach_all(call, vm, force=force)
     put_halted(call.xapi.db, vm)
 
 

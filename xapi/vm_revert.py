@@ -60,7 +60,7 @@ def _carry_out(call: Call, plan: Plan) -> None:
         vm_power.require_image_host(call.xapi, plan.image)
     task.insist(db, call.task)
     if runs(db, plan.vm):
-        vm_power.halt(call, plan.vm)
+        vm_power.halt(call, plan.vm, force=True)
     task.report(db, call.task, 0.1)
     with _as_revert_failure(call, plan):
         disks = RevertedDisks(call)

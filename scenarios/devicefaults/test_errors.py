@@ -69,3 +69,22 @@ def test_in_the_middle(disks: Disks, point: str) -> None:
         assert call.outcome() == f"SR_BACKEND_FAILURE_{code}"
     disks.sr.replug()
     disks.must_work()
+
+
+def test_a_disk_that_cannot_be_flushed(disks: Disks) -> None:
+    """Unplug says that data would be lost; by force the disk is let go, and goes on elsewhere."""
+    disk, api = disks.disk, disks.sr.api
+    vbd = disks.sr.create_vbd(disk.ref)
+    api.VBD.plug(vbd)
+    device = "/dev/" + api.VBD.get_device(vbd)
+    with disks.sr.faults.write_errors():
+        disks.sr.host.write_blocks(device, 0, b"lost" * 1024)
+        with pytest.raises(XenAPI.Failure, match="could not be written") as caught:
+            api.VBD.unplug(vbd)
+        assert caught.value.details[0] == "DEVICE_DETACH_REJECTED"
+        assert api.VBD.get_currently_attached(vbd)
+        api.VBD.unplug_force(vbd)
+    assert not api.VBD.get_currently_attached(vbd)
+    api.VBD.destroy(vbd)
+    disks.sr.replug()
+    disks.must_work()

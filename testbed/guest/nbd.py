@@ -150,20 +150,39 @@ def connect(path: str, export: str, *, writable: bool) -> str:
     raise NBDRefused(errno.ENODEV, "every /dev/nbdN is in use")
 
 
-def disconnect(device: str) -> None:
+def disconnect(device: str, *, force: bool = False) -> str:
     """Take /dev/nbdN from its server: dirty pages are written first, and errors are told.
 
+    Args:
+        device: which.
+        force: let it go even if they cannot be written; returns why they could not then.
+
     Raises:
-        OSError: EBUSY when something in the kernel (a mount, a volume group) stands on it.
+        OSError: EBUSY when something in the kernel (a mount, a volume group) stands on it;
+            or, unless forced, data could not be written.
     """
-    fd = os.open(device, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC)
+    lost = ""
     try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        _flush(device)
+    except OSError as error:
+        if not force or error.errno == errno.EBUSY:
+            raise
+        lost = str(error)
     index = int(os.path.basename(device).removeprefix("nbd"))
     # The acknowledgement comes after the receiver is gone: the device is free then.
     _ask(_nbd_family(), _DISCONNECT, _attribute(_INDEX, struct.pack("=I", index)))
+    return lost
+
+
+def _flush(device: str) -> None:
+    fd = os.open(device, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        reason = f"data could not be written: {error.strerror}"
+        raise OSError(error.errno, reason, device) from error
+    finally:
+        os.close(fd)
 
 
 def plug(_blob: bytes, attached: dict[str, Any], writable: bool) -> tuple[Any, bytes]:
@@ -178,8 +197,8 @@ def plug(_blob: bytes, attached: dict[str, Any], writable: bool) -> tuple[Any, b
     return connect(path, export, writable=writable), b""
 
 
-def unplug(_blob: bytes, device: str) -> tuple[Any, bytes]:
-    """The inverse of `plug`."""
+def unplug(_blob: bytes, device: str, force: bool) -> tuple[Any, bytes]:
+    """The inverse of `plug`; see `disconnect` for what it returns."""
     if os.path.basename(device).startswith("nbd"):
-        disconnect(device)
-    return None, b""
+        return disconnect(device, force=force), b""
+    return "", b""

@@ -291,10 +291,10 @@ def test_a_vm_that_cannot_close_a_disk_keeps_all(
     if command == "unplug":
         real, busy = type(rig.host).unplug, f"/dev/mem{succeed}"
 
-        def unplug(host: MemoryHost, device: str) -> None:
+        def unplug(host: MemoryHost, device: str, *, force: bool = False) -> None:
             if device == busy:
                 raise DeviceBusy(f"{device} is open")
-            real(host, device)
+            real(host, device, force=force)
 
         monkeypatch.setattr(type(rig.host), "unplug", unplug)
     else:
@@ -309,3 +309,39 @@ def test_a_vm_that_cannot_close_a_disk_keeps_all(
     rig.api.VM.hard_shutdown(vm)
     assert rig.host.devices == {}
     assert not any(disk.attached for disks in rig.host.srs.values() for disk in disks.values())
+
+
+FORCED = ("VBD.unplug_force", "VM.hard_shutdown", "VM.hard_reboot", "VM.power_state_reset")
+
+
+@pytest.mark.parametrize("operation", [*FORCED, "VM.revert"])
+def test_a_disk_that_cannot_be_written_any_more_is_let_go_by_force(
+    rig: Rig, operation: str
+) -> None:
+    """Who does not insist is told, and keeps it."""
+    disk = rig.vdi(rig.sr())
+    vm = running(rig, disk)
+    [vbd] = rig.api.VDI.get_VBDs(disk)
+    snapshot = rig.api.VM.snapshot(vm, "snap")
+    rig.host.faults["flush"] = Fault(5, "data could not be written")
+    rejected = ["DEVICE_DETACH_REJECTED", "VBD", vbd, "data could not be written"]
+    assert failure(rig.api.VBD.unplug, vbd) == rejected
+    assert failure(rig.api.VM.clean_shutdown, vm) == rejected
+    assert disks_open(rig, vm) == [True]
+    kind, _, method = operation.partition(".")
+    subject = vbd if kind == "VBD" else snapshot if method == "revert" else vm
+    getattr(getattr(rig.api, kind), method)(subject)
+    rebooted = method == "hard_reboot"
+    assert disks_open(rig, vm) == [rebooted]
+    assert len(rig.host.devices) == len(rig.host.disk(rig.api.VDI.get_uuid(disk)).active)
+
+
+def test_a_copy_that_cannot_be_written_leaves_nothing_in_use(rig: Rig) -> None:
+    """It fails, for what it wrote may not be there."""
+    sr = rig.sr()
+    disk = rig.vdi(sr, b"content")
+    rig.host.faults["flush"] = Fault(5, "data could not be written")
+    assert failure(rig.api.VDI.copy, disk, sr)[0] == "DEVICE_DETACH_REJECTED"
+    assert rig.host.devices == {}
+    assert rig.api.VBD.get_all() == []
+    rig.api.VDI.destroy(disk)

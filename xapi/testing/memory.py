@@ -196,10 +196,12 @@ class MemoryHost:
         self.devices[device] = disk
         return device
 
-    def unplug(self, device: str) -> None:
-        """Take it away, unless the test said that it is busy."""
+    def unplug(self, device: str, *, force: bool = False) -> None:
+        """Take it away, unless the test said that it is busy, or cannot be flushed."""
         if self.busy:
             raise DeviceBusy(f"{device} is open")
+        if "flush" in self.faults and not force:
+            raise HostError(self.faults["flush"].text)
         self._device(device)
         del self.devices[device]
 
