@@ -103,11 +103,23 @@ def _section(driver: type[CowSR], request: Request, watch: Watch) -> Iterator[Ba
     with watch.hold(Lock(request.sr_uuid, "running")), watch.hold(Lock(request.sr_uuid, "sr")):
         sr = driver(request)
         try:
+            require_still_ours(sr.session, request)
             sr.prepare()
             with fist.serving(sr.session, sr.ref):
                 yield Bases(sr)
         finally:
             sr.cleanup()
+
+
+def require_still_ours(session: Session, request: Request) -> None:
+    """Raise Aborted where the pool has got another master, or the SR was unplugged.
+
+    A collector's own request is as old as the call that started it.
+    """
+    try:
+        _look_up(session, request.sr_uuid, request.host_ref)
+    except SRUnavailable:
+        raise Aborted from None
 
 
 def _for(request: Request, session: Session) -> Request:
