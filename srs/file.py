@@ -251,6 +251,7 @@ class FileSR(CowSR):
 
     def settle(self, entry: Entry) -> bool:
         """See CowSR."""
+        entry.require_value()
         if entry.kind == SPLIT:
             return file_split.settle(self.store, entry)
         if entry.kind == REVERT:

@@ -31,6 +31,7 @@ from typing import Final, NoReturn, Protocol
 
 from srs import filenames, fist
 from srs.errors import LVMCreate, LVMNoVolume, LVMRead, LVMWrite, SRError
+from srs.lvm import LVMError
 from srs.volumes import VolumeGroup
 
 #: Kinds, and their values.
@@ -54,11 +55,28 @@ _VALUE: Final = re.compile(r"[A-Za-z0-9_.\-]+")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is going on: `clone` of a disk, value `<base>_<clone>`, for instance."""
+    """What is going on: `clone` of a disk, value `<base>_<clone>`, for instance.
+
+    Attributes:
+        kind: of operation.
+        id: the disk.
+        value: see the operation; empty where it cannot be read.
+        unreadable: why not, else empty.
+    """
 
     kind: str
     id: str
     value: str
+    unreadable: str = ""
+
+    def require_value(self) -> None:
+        """Refuse to go by an entry that cannot be read.
+
+        Raises:
+            LVMRead: it cannot.
+        """
+        if self.unreadable:
+            raise LVMRead(f"journal {self.kind}_{self.id}: {self.unreadable}")
 
 
 class Journal(Protocol):
@@ -91,11 +109,7 @@ class VolumeJournal:
         self._group = group
 
     def entries(self) -> list[Entry]:
-        """All entries; a foreign one costs an activation.
-
-        Raises:
-            LVMRead: the volume of an entry cannot be read.
-        """
+        """All entries; a foreign one costs an activation."""
         names = [name for name, lv in self._group.volumes.items() if _TAG in lv.tags]
         return [self._entry(name) for name in names]
 
@@ -143,20 +157,20 @@ class VolumeJournal:
         tagged = [tag for tag in tags if tag.startswith(_VALUE_TAG)]
         if tagged:
             return Entry(kind, id, tagged[0].removeprefix(_VALUE_TAG))
-        if kind in _ALWAYS_IN_BODY:
-            return Entry(kind, id, self._foreign_value(name))
-        if value == "1" and kind not in _MARKS:
-            return Entry(kind, id, self._foreign_value(name) or value)
+        try:
+            if kind in _ALWAYS_IN_BODY:
+                return Entry(kind, id, self._foreign_value(name))
+            if value == "1" and kind not in _MARKS:
+                return Entry(kind, id, self._foreign_value(name) or value)
+        except (LVMError, LVMRead, OSError) as error:
+            return Entry(kind, id, "", str(error))
         return Entry(kind, id, value)
 
     def _foreign_value(self, name: str) -> str:
         fist.point("LVM_journaler_readfail", lambda: _fail(LVMRead))
         self._group.activate(name)
-        try:
-            with open(self._group.path(name), "rb") as device:
-                return decode_body(device.read(_SECTOR))
-        except OSError as error:
-            raise LVMRead(f"journal {name}: {error}") from error
+        with open(self._group.path(name), "rb") as device:
+            return decode_body(device.read(_SECTOR))
 
 
 def volume_name(group: str, kind: str, id: str, value: str) -> str:
@@ -213,10 +227,16 @@ class FileJournal:
         for name in sorted(os.listdir(self._directory) if names is None else names):
             kind, _, id = name.partition("_")
             if kind in self._kinds and _WORD.fullmatch(id):
-                with open(self._path(kind, id), encoding="ascii", errors="replace") as file:
-                    value, end, _ = file.readline().partition("\n")
-                found.append(Entry(kind, id, value if end else ""))
+                found.append(self._entry(kind, id))
         return found
+
+    def _entry(self, kind: str, id: str) -> Entry:
+        try:
+            with open(self._path(kind, id), encoding="ascii", errors="replace") as file:
+                value, end, _ = file.readline().partition("\n")
+        except OSError as error:
+            return Entry(kind, id, "", str(error))
+        return Entry(kind, id, value if end else "")
 
     def create(self, kind: str, id: str, value: str) -> None:
         """Add an entry; it is durable when this returns, and gone when it fails.

@@ -410,6 +410,7 @@ class LVHDSR(CowSR):
 
     def settle(self, entry: Entry) -> bool:
         """See CowSR."""
+        entry.require_value()
         done = False
         if entry.kind == INFLATE:
             self.store.undo_inflation(entry)

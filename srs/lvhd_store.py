@@ -11,12 +11,14 @@ several steps, are in srs.lvhd_split and srs.lvhd_replace.
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 
 from srs import fist, vhd
 from srs import lvhd_layout as layout
 from srs.errors import SRNoSpace, VDISize, VDIUnavailable
 from srs.journal import INFLATE, Entry, VolumeJournal
 from srs.lvhd_peek import peek
+from srs.lvm import LVMError
 from srs.refcount import RefCounts
 from srs.vdi import Disk
 from srs.volumes import EXTENT, LogicalVolume, VolumeGroup
@@ -121,12 +123,14 @@ class VolumeStore:
         """Activate what attached disks need.
 
         While another host was the master it may have had this one let go of a disk, and died.
+        One whose images cannot be read is left out: the others must go on.
         """
         for uuid in self.counts.attached():
             if self.exists(uuid):
                 volume = self.volume_of(uuid)
                 if not volume.active or volume.name in self.group.temporary:
-                    self.activate_chain(self.disk(uuid), keep=True)
+                    with suppress(VDIUnavailable, LVMError):
+                        self.activate_chain(self.disk(uuid), keep=True)
 
     def deactivate_unused(self) -> None:
         """Deactivate what a call that died left active: volumes that no attached disk needs."""

@@ -80,6 +80,7 @@ class FileMedium:
         touched = []
         for entry in self.journal.entries():
             if entry.kind == LEAF:
+                entry.require_value()
                 self.end_leaf(entry.id, entry.value)
                 self.journal.remove(LEAF, entry.id)
                 touched.append(entry.id)

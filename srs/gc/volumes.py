@@ -156,6 +156,7 @@ class VolumeMedium:
         touched = []
         for entry in self.journal.entries():
             if entry.kind == LEAF:
+                entry.require_value()
                 self.end_leaf(entry.id, entry.value)
                 self.journal.remove(LEAF, entry.id)
                 touched.append(entry.id)

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from srs import lvhd_layout as layout
 from srs import lvhd_replace, lvm
+from srs.errors import LVMRead
+from srs.journal import VolumeJournal
 from srs.lvhd_store import VolumeStore
 from srs.refcount import Count, RefCounts
 from srs.volumes import EXTENT, VolumeGroup
@@ -180,6 +182,36 @@ def test_a_replacement_beside_an_older_one_is_not_done(monkeypatch: pytest.Monke
     monkeypatch.setattr(lvm, "_runner", Told(_report(*names)))
     store = VolumeStore(VolumeGroup("VG"), RefCounts("nobody"))
     assert not lvhd_replace.settle(store, DISK)
+
+
+def test_a_foreign_entry_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its volume cannot be activated, or not be read: then nobody goes by it."""
+    entry = {**ROW, "lv_name": f"clone_{DISK}_1", "lv_tags": "journaler", "lv_attr": "-wi-------"}
+    report: Answer = (True, 1, [json.dumps({"report": [{"pvseg": [entry]}]})], [])
+    for activation in (True, False):
+        answer: Answer = (activation, 1 if activation else 5, [], [])
+        monkeypatch.setattr(lvm, "_runner", Told(report, answer))
+        (found,) = VolumeJournal(VolumeGroup("VG-that-is-nowhere")).entries()
+        assert (found.kind, found.id, found.value) == ("clone", DISK, "")
+        with pytest.raises(LVMRead):
+            found.require_value()
+
+
+def test_an_attached_disk_without_headers_does_not_stop_the_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    other = DISK.replace("1", "9")
+    rows = [
+        {**ROW, "lv_name": layout.vhd_name(DISK), "lv_attr": "-wi-------", "pv_name": "/nowhere"},
+        {**ROW, "lv_name": layout.raw_name(other), "lv_attr": "-wi-------"},
+    ]
+    told = Told((True, 1, [json.dumps({"report": [{"pvseg": rows}]})], []))
+    monkeypatch.setattr(lvm, "_runner", told)
+    counts = RefCounts("lvm-VG", str(tmp_path))
+    for uuid in (DISK, other):
+        counts.set(uuid, Count(0, 1))
+    VolumeStore(VolumeGroup("VG"), counts).reactivate()
+    assert told.commands[1:] == [f"lvchange -ay VG/LV-{other}"]
 
 
 def test_failures_can_be_pasted(monkeypatch: pytest.MonkeyPatch) -> None:

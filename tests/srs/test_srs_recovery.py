@@ -291,6 +291,15 @@ def test_one_lost_image_does_not_block_the_others(rig: Rig) -> None:
     rig.sr().scan()
 
 
+def test_an_unreadable_entry_blocks_its_disk_alone(rig: Rig) -> None:
+    (rig.directory / f"clone_{T}").mkdir()  # reading it fails, whoever we are
+    sr = rig.sr()
+    sr.mend()
+    with pytest.raises(VDIUnavailable, match="Is a directory"):
+        sr.usable(T)
+    assert sr.usable(S).uuid == S
+
+
 def test_what_cannot_be_undone_stays_paused(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing may be written to a leaf that recovery is going to remove."""
     ref = f"OpaqueRef:{T}"
