@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from testbed.pool import Pool
     from testbed.provision import ProvisionedSR
 
-DEFAULT_KINDS = ("file", "ext", "lvhd")
+DEFAULT_KINDS = ("file", "ext", "nfs", "lvhd", "lvhdoiscsi", "lvhdohba")
 _DEFAULT_KINDS_OF_POOLS = ("lvhd",)
 
 #: Drivers that lack the revert, or say that they do: for the clone fallback.
