@@ -16,6 +16,7 @@ imported where it is used: other test suites load this module too.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -75,12 +76,15 @@ def pytest_configure(config: pytest.Config) -> None:
     of_pool = config.getoption("--pool") > 0
     if of_pool and config.getoption("--kernel") == "local":
         raise pytest.UsageError("--pool: hosts have kernels of their own; not with --kernel local")
-    kinds = config.getoption("--sr")
-    if kinds:
-        _check_kinds(kinds, of_pool=of_pool)
-    else:
-        kinds = _DEFAULT_KINDS_OF_POOLS if of_pool else DEFAULT_KINDS
-    config.pluginmanager.register(_sr_fixture(kinds), "sr-testbed-fixtures")
+    if config.getoption("--sr"):
+        _check_kinds(config.getoption("--sr"), of_pool=of_pool)
+    config.pluginmanager.register(_sr_fixture(_kinds(config)), "sr-testbed-fixtures")
+
+
+def _kinds(config: pytest.Config) -> Sequence[str]:
+    """The kinds of SR of this run."""
+    usual = _DEFAULT_KINDS_OF_POOLS if config.getoption("--pool") else DEFAULT_KINDS
+    return tuple(config.getoption("--sr") or usual)
 
 
 def _check_kinds(kinds: Sequence[str], *, of_pool: bool) -> None:
@@ -135,7 +139,7 @@ def host(request: pytest.FixtureRequest) -> Iterator[Member]:
         kernel=request.config.getoption("--kernel"),
         name=f"host-{_worker()}",
         variants=[_VARIANTS],
-        extra_memory=sum(RECIPES[kind].memory for kind in request.config.getoption("--sr") or ()),
+        extra_memory=sum(RECIPES[kind].memory for kind in set(_kinds(request.config))),
         gc_pause=None,
     )
     with booted:
@@ -161,11 +165,12 @@ def xenapi(host: Member) -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def repositories(request: pytest.FixtureRequest, host: Member, xenapi: Any) -> RepositoryCache:
     """SRs by kind and driver, made when they are first wanted."""
-    from testbed.provision import provision
+    from testbed.provision import provision, retire
     from testbed.sharing import provision_shared
 
     if not request.config.getoption("--pool"):
-        return RepositoryCache(host, (host,), xenapi, partial(provision, host, xenapi))
+        make, end = partial(provision, host, xenapi), partial(retire, host, xenapi)
+        return RepositoryCache(host, (host,), xenapi, make, end)
     pool = request.getfixturevalue("pool")
     make = partial(provision_shared, pool, xenapi)
     return RepositoryCache(host, pool.hosts, xenapi, make)
@@ -179,7 +184,12 @@ class RepositoryCache:
         hosts: all that have the SRs plugged in.
         session: a XenAPI session.
         make: makes an SR of a kind.
+        retire: ends one, where that can be done. A host has slots for 15 disks, and memory for
+            less, while six kinds with three variants each make 24 SRs: those that nobody has
+            borrowed for the longest time go.
     """
+
+    _MOST = 8
 
     def __init__(
         self,
@@ -187,14 +197,18 @@ class RepositoryCache:
         hosts: Sequence[Member],
         session: Any,
         make: Callable[..., ProvisionedSR],
+        retire: Callable[[ProvisionedSR], None] | None = None,
     ) -> None:
         self._host = host
         self._hosts = hosts
         self._session = session
         self._make = make
+        self._retire = retire
+        #: Those that were borrowed last are at the end.
         self._made: dict[tuple[str, str, bool], Repository] = {}
+        self._lent: Counter[tuple[str, str, bool]] = Counter()
         #: What the SRs themselves add to the host; a scenario may be the first to want one.
-        self.standing: set[tuple[str, ...]] = set()
+        self._standing: dict[tuple[str, str, bool], set[tuple[str, ...]]] = {}
 
     def cut_the_power(self) -> None:
         """Cut the power of the host, boot it again, and plug its SRs."""
@@ -218,13 +232,16 @@ class RepositoryCache:
 
         before = footprint(*self._hosts)
         repository = self.get(kind, driver, layered=layered)
+        key = (kind, driver, layered)
+        self._lent[key] += 1
         try:
             yield repository
             repository.detach()
             check(repository.on(self._hosts[0]))  # the master knows what it has deleted
         finally:
+            self._lent[key] -= 1
             repository.clear()
-        leaked = footprint(*self._hosts) - before - self.standing
+        leaked = footprint(*self._hosts) - before.union(*self._standing.values())
         if leaked:
             pytest.fail(f"the scenario left behind: {sorted(leaked)}")
 
@@ -233,12 +250,21 @@ class RepositoryCache:
         from scenarios.storage import Repository
 
         key = (kind, driver, layered)
-        if key not in self._made:
+        if key in self._made:
+            self._made[key] = self._made.pop(key)
+        else:
+            self._make_room()
             before = footprint(*self._hosts)
             made = self._make(kind, driver=driver, layered=layered)
             self._made[key] = Repository(self._host, self._session, made)
-            self.standing |= footprint(*self._hosts) - before
+            self._standing[key] = footprint(*self._hosts) - before
         return self._made[key]
+
+    def _make_room(self) -> None:
+        idle = [key for key in self._made if not self._lent[key]]
+        if self._retire and idle and len(self._made) >= self._MOST:
+            self._retire(self._made.pop(idle[0]).provisioned)
+            del self._standing[idle[0]]
 
 
 def _sr_fixture(kinds: Sequence[str]) -> ModuleType:

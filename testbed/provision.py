@@ -42,8 +42,8 @@ RECIPES = {
     "lvhd": Recipe("lvhd", "disk"),
     "lvhd-thin": Recipe("lvhd", "disk", {"allocation": "thin"}),
     "lvhdohba": Recipe("lvhdohba", "hba", shared=True, memory=8 * MiB),
-    "nfs": Recipe("nfs", "export", shared=True),
-    "nfs-v4": Recipe("nfs", "export", {"nfsversion": "4"}, shared=True),
+    "nfs": Recipe("nfs", "export", shared=True, memory=8 * MiB),
+    "nfs-v4": Recipe("nfs", "export", {"nfsversion": "4"}, shared=True, memory=8 * MiB),
     "lvhdoiscsi": Recipe("lvhdoiscsi", "iscsi", shared=True, memory=24 * MiB),
 }
 
