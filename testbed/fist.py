@@ -24,27 +24,38 @@ class Fist:
 
     Attributes:
         name: the point.
-        reached: whether a driver has come to it so far.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, kernel: Kernel, name: str) -> None:
         self.name = name
+        self._kernel = kernel
         self._reached = threading.Event()
+        self._heard = threading.Event()
 
     @property
     def reached(self) -> bool:
         """Whether a driver has come to the point so far."""
+        if not self._heard.is_set():
+            # The call's own failure may have come here first.
+            with suppress(KernelDied):
+                if self._kernel.call("fist_reached", name=self.name):
+                    self._heard.wait()
         return self._reached.is_set()
 
     def wait(self, seconds: float | None = None) -> bool:
         """Wait until a driver comes to the point; says whether one did."""
         return self._reached.wait(seconds)
 
-    def watch(self, kernel: Kernel, then: Callable[[], None]) -> None:
+    def watch(self, then: Callable[[], None]) -> None:
         """Until the point is reached or switched off; in the first case do something."""
-        with suppress(KernelDied):
-            if kernel.call("fist_wait", name=self.name):
-                self._reached.set()
+        try:
+            with suppress(KernelDied):
+                if self._kernel.call("fist_wait", name=self.name):
+                    self._reached.set()
+        finally:
+            self._heard.set()
+        if self._reached.is_set():
+            with suppress(KernelDied):
                 then()
 
 
@@ -67,9 +78,9 @@ def armed(kernel: Kernel, name: str, action: str, cut: Callable[[], None]) -> It
         kernel.call("fist_arm", name=name, content=action)
     except GuestFault as fault:
         raise DeviceRefused(f"FIST point {name} is on already") from fault
-    fist = Fist(name)
+    fist = Fist(kernel, name)
     then = cut if action == POWER_CUT else lambda: None
-    watcher = threading.Thread(target=fist.watch, args=(kernel, then), name=f"fist-{name}")
+    watcher = threading.Thread(target=fist.watch, args=(then,), name=f"fist-{name}")
     watcher.start()
     try:
         yield fist

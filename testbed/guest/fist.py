@@ -26,6 +26,11 @@ def wait(_blob: bytes, name: str) -> tuple[Any, bytes]:
         return False, b""  # it was switched off before this began
 
 
+def reached(name: str) -> bool:
+    """Whether somebody has come to a point that is still switched on."""
+    return os.path.exists(paths.FIST + name) and not os.path.exists(_pipe(name))
+
+
 def disarm(name: str) -> None:
     """Switch a point off; whoever waits for it is told."""
     os.unlink(paths.FIST + name)

@@ -122,6 +122,7 @@ QUICK: dict[str, Quick] = {
     "detach_loop": linux.detach_loop,
     "fist_arm": fist.arm,
     "fist_disarm": fist.disarm,
+    "fist_reached": fist.reached,
     "gc_pause": _set_gc_pause,
     "load_modules": _load_modules,
     "make_directory": _make_directory,
