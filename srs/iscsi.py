@@ -39,6 +39,7 @@ _NAME_FILE: Final = "/etc/iscsi/initiatorname.iscsi"
 _PID_FILE: Final = "/run/iscsid.pid"
 #: Debian keeps the records with the configuration, others where XenServer does.
 _RECORDS: Final = ("/etc/iscsi/nodes", "/var/lib/iscsi/nodes")
+_DISCOVERIES: Final = ("/etc/iscsi/send_targets", "/var/lib/iscsi/send_targets")
 _DIRECTORIES: Final = ("/run/lock/iscsi", "/var/lib/iscsi")
 _SESSIONS: Final = "/sys/class/iscsi_session"
 _CONNECTIONS: Final = "/sys/class/iscsi_connection"
@@ -196,21 +197,23 @@ def discover(address: str, port: int, chap: Chap) -> list[Portal]:
     except CommandFailed as error:
         if not chap.user:
             raise ISCSIDiscovery(f"{at}: {_reason(error)}") from error
-        text = _discover_as(chap, at, words)
+        text = _discover_as(chap, address, port, words)
     return portals_in(text)
 
 
-def _discover_as(chap: Chap, at: str, words: list[str]) -> str:
+def _discover_as(chap: Chap, address: str, port: int, words: list[str]) -> str:
     """The same for a portal that wants to know who asks."""
-    changes = chap.settings("discovery.sendtargets.auth")
-    options = [word for key, text in changes.items() for word in ("-n", key, "-v", text)]
+    at = f"{address}:{port} as {chap.user}"
     try:
         _admin("discoverydb", *words, "-o", "new")
-        _admin("discoverydb", *words, "-o", "update", *options)
+        names = (f"{root}/{address},{port}/st_config" for root in _DISCOVERIES)
+        path = next(filter(os.path.exists, names), "")
+        if not path:
+            raise ISCSIDiscovery(f"{at}: iscsiadm has made no record")
+        _change(path, chap.settings("discovery.sendtargets.auth"))
         return _admin("discoverydb", *words, "--discover")
     except CommandFailed as error:
-        # Not the command: it has the secret in it.
-        raise ISCSIDiscovery(f"{at} as {chap.user}: {_reason(error)}") from None
+        raise ISCSIDiscovery(f"{at}: {_reason(error)}") from error
 
 
 def portals_in(text: str) -> list[Portal]:
@@ -278,6 +281,10 @@ def change_record(portal: Portal, settings: dict[str, str]) -> None:
     path = _record(portal)
     if not path:
         raise ISCSILogin(f"there is no record of {portal.iqn} at {portal.address}:{portal.port}")
+    _change(path, settings)
+
+
+def _change(path: str, settings: dict[str, str]) -> None:
     lines = _text(path).splitlines()
     kept = [line for line in lines if line.partition(" = ")[0] not in settings]
     added = [f"{key} = {text}" for key, text in settings.items()]

@@ -1,12 +1,14 @@
 """Sessions counted by target, and records of targets changed in their files."""
 
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from srs import iscsi, paths, sessionrefs
 from srs.iscsi import Chap, Portal
+from srs.run import CommandFailed
 from srs.scsierrors import ISCSILogin
 
 _IQN = "iqn.2026-01.org.example:disks"
@@ -88,3 +90,28 @@ def test_a_line_of_discovery() -> None:
         Portal("192.0.2.1", 3260, _IQN),
         Portal("2001:db8::1", 860, "eui.0011223344556677"),
     ]
+
+
+def test_no_secret_of_a_discovery_is_on_a_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The program reads it in the record that it has made."""
+    path = tmp_path / "192.0.2.1,3260" / "st_config"
+    monkeypatch.setattr(iscsi, "_DISCOVERIES", (str(tmp_path / "none"), str(tmp_path)))
+
+    def iscsiadm(argv: Sequence[str], *, accept: Sequence[int] = (0,)) -> str:
+        assert "secret" not in " ".join(argv)
+        if "new" in argv:
+            path.parent.mkdir()
+            path.write_text(RECORD.format(iqn=_IQN))
+        elif "--discover" in argv:
+            assert "discovery.sendtargets.auth.password = secret" in path.read_text().splitlines()
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+            return f"192.0.2.1:3260,1 {_IQN}"
+        else:
+            raise CommandFailed(argv, 24, "iscsiadm: who asks?")
+        return ""
+
+    monkeypatch.setattr(iscsi, "run", iscsiadm)
+    found = iscsi.discover("192.0.2.1", 3260, Chap("me", "secret"))
+    assert found == [Portal("192.0.2.1", 3260, _IQN)]
