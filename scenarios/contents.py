@@ -21,7 +21,7 @@ import XenAPI
 from scenarios import images, medium
 from scenarios.images import Image
 from scenarios.medium import Medium, Stored
-from scenarios.oracle import Content, Model
+from scenarios.oracle import Content, Holds
 from scenarios.storage import VDI, Repository
 from scenarios.violations import Found, Violation
 from srs import vhd
@@ -88,7 +88,7 @@ def _copy(image: Stored, read: images.Reader, path: Path) -> Image:
     return Image(image.head, read_copy)
 
 
-def compare(sr: Repository, stored: Medium, models: Mapping[str, Model]) -> Found:
+def compare(sr: Repository, stored: Medium, models: Mapping[str, Holds]) -> Found:
     """What differs. Disks without a model (these are by uuid) are compared among readers alone."""
     with TemporaryDirectory(prefix="testbed-images-") as directory:
         copies = Copies(sr, stored, Path(directory))
@@ -107,7 +107,7 @@ def _check(copies: Copies, image: Stored, *, volumes: bool) -> Found:
 
 
 def agree(
-    sr: Repository, stored: Medium, copies: Copies, image: Stored, model: Model | None
+    sr: Repository, stored: Medium, copies: Copies, image: Stored, model: Holds | None
 ) -> Found:
     """Compare the witnesses of one visible disk."""
     try:

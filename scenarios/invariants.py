@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from scenarios.contents import compare
 from scenarios.medium import Medium, Room, Stored, read_directory, read_volumes
-from scenarios.oracle import Model
+from scenarios.oracle import Holds
 from scenarios.storage import Repository
 from scenarios.violations import Found, InvariantsBroken, Violation
 
@@ -105,7 +105,7 @@ def check(sr: Repository, *, collected: bool = False) -> State:
 
 
 def check_everything(
-    sr: Repository, models: Mapping[str, Model] | None = None, *, collected: bool = False
+    sr: Repository, models: Mapping[str, Holds] | None = None, *, collected: bool = False
 ) -> None:
     """`check`; then scan, which must find nothing to mend; then compare every byte.
 

@@ -7,6 +7,7 @@ import hashlib
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 MiB = 1 << 20
 #: Bytes that one entry of a VHD's block allocation table stands for.
@@ -27,6 +28,17 @@ class Content:
 
     size: int
     sha256: str
+
+    def content(self) -> "Content":
+        """Itself, as a model says it."""
+        return self
+
+
+class Holds(Protocol):
+    """Whatever knows what a disk must hold."""
+
+    def content(self) -> Content:
+        """Everything, to compare with a device."""
 
 
 class Model:

@@ -14,8 +14,10 @@ from scenarios.lvmtext import Volume, read_group
 from scenarios.storage import Repository
 from testbed.devices.sparse import grains
 
-#: Fields of a VDI's record that differ from one database to the next, or that others imply.
-_PASSING: Final = {"SR", "VBDs", "snapshots", "snapshot_time", "parent", "physical_utilisation"}
+#: Fields of a record that differ from one database to the next, or that others imply.
+_PASSING: Final = {"SR", "VBDs", "snapshots", "snapshot_time", "parent", "VDIs", "PBDs"}
+#: On files what the file system says of itself: where it put what, which no driver goes by.
+_ROOM: Final = {"physical_size", "physical_utilisation"}
 
 
 def outcome(sr: Repository, image: Path) -> str:
@@ -31,7 +33,11 @@ def outcome(sr: Repository, image: Path) -> str:
         stored = _volumes(image)
     else:
         stored = sr.host.kernel.call("hash_files", directory=f"/run/sr-mount/{sr.uuid}")
-    text = json.dumps([records, stored], sort_keys=True, default=str)
+    passing = _PASSING if sr.on_volumes else _PASSING | _ROOM
+    own = {
+        name: value for name, value in sr.api.SR.get_record(sr.ref).items() if name not in passing
+    }
+    text = json.dumps([own, records, stored], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

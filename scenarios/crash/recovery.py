@@ -118,11 +118,16 @@ def verify(sr: Repository, scene: Scene, *, fresh: bool, over: bool) -> None:
         Wrong: something is not as it must be.
         XenAPI.Failure: an operation failed that must work.
     """
-    found = look(sr)
-    judge(found, scene, over=over)
-    sr.scan()
+    if fresh:
+        # An entry about disks that the database did not know is ended once a scan has found them.
+        sr.scan()
+    # Before any other scan, which would mend what the recovery left in the database.
     if not scene.collects:
         check(sr)
+    found = look(sr)
+    judge(found, scene, over=over)
+    if not fresh:
+        sr.scan()
     snapshot, disk = scene.pair
     if snapshot in found and disk in found and not fresh:
         VDI(sr, sr.api.VDI.get_by_uuid(snapshot)).revert_live_disk()
@@ -130,14 +135,20 @@ def verify(sr: Repository, scene: Scene, *, fresh: bool, over: bool) -> None:
     collected = sr.host.gc(sr.uuid)
     if collected.ended != "done" or collected.failed:
         raise Wrong(f"the garbage collector came to no end: {collected}")
-    _same(found, look(sr), "another revert, or the collection after it,")
-    check_everything(sr, collected=True)
+    check_everything(sr, found, collected=True)
+    if others := visible(sr).keys() - found.keys():
+        raise Wrong(f"another revert, or the collection after it, made disks: {sorted(others)}")
 
 
 def look(sr: Repository) -> dict[str, Content]:
     """What every visible disk holds, by uuid."""
+    return {uuid: vdi.content() for uuid, vdi in visible(sr).items()}
+
+
+def visible(sr: Repository) -> dict[str, VDI]:
+    """All disks but base copies, by uuid."""
     vdis = [VDI(sr, ref) for ref in sr.vdis() - sr.base_copies()]
-    return {vdi.uuid: vdi.content() for vdi in vdis}
+    return {vdi.uuid: vdi for vdi in vdis}
 
 
 def judge(found: dict[str, Content], scene: Scene, *, over: bool) -> None:
@@ -165,11 +176,3 @@ def judge(found: dict[str, Content], scene: Scene, *, over: bool) -> None:
 def _judge_content(uuid: str, found: Content, allowed: frozenset[Content]) -> None:
     if found not in allowed:
         raise Wrong(f"disk {uuid} holds {found}, which is none of {sorted(map(str, allowed))}")
-
-
-def _same(before: dict[str, Content], after: dict[str, Content], act: str) -> None:
-    if before != after:
-        changed = {
-            uuid for uuid in before.keys() | after.keys() if before.get(uuid) != after.get(uuid)
-        }
-        raise Wrong(f"{act} changed the disks {sorted(changed)}: {before} became {after}")
