@@ -109,8 +109,9 @@ def main() -> None:
     began, ready, reverted, ended = parser.parse_args().times
     rows = [
         ("ci/run: installing and setting up", ready - began, 300, "s"),
-        ("ci/run: the scenarios of VDI.revert", reverted - ready, 60, "s"),
-        ("ci/run: in all", ended - began, 300, "s"),
+        ("ci/run: VDI.revert on six kinds of SR", reverted - ready, 180, "s"),
+        ("ci/run: both", reverted - began, 300, "s"),
+        ("ci/run: every group", ended - began, 900, "s"),
         *measure(),
     ]
     table = Table("number", "measured", "bound", title="Numbers", title_justify="left")
