@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-#: What the project is about; every other group asks the same of the machine.
-_GROUPS = ("revert", "fallback", "idempotence", "faults")
+#: On all six kinds of SR; every other group asks the same of the machine.
+_GROUPS = ("revert", "faults")
 #: An ordinary user id that nobody has here; it needs no entry in any file.
 _UID = 54321
 
