@@ -147,8 +147,8 @@ class CowSR(SR):
         """Make a disk's images readable on this host; returns the path of the top one."""
         raise Unimplemented("open_disk")
 
-    def close_disk(self, disk: Disk) -> None:
-        """Undo open_disk."""
+    def close_disk(self, uuid: str) -> None:
+        """Undo open_disk, of an image that cannot be read any more as far as that goes."""
         raise Unimplemented("close_disk")
 
     def is_pending(self, uuid: str) -> bool:

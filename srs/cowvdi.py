@@ -143,7 +143,7 @@ class CowVDI(VDI):
             self._is_device(disk) or server.is_running()
         ):
             return  # it was active before: activating twice is once
-        with fist.undone_by(lambda: self._close(disk, ref)):
+        with fist.undone_by(lambda: self._close(ref)):
             path = self.sr.open_disk(disk, writable=writable)
             log = self.sr.tracking.opened(disk, ref) if writable and not disk.raw else ""
             # The link comes after the log was marked as open: deactivation goes by that.
@@ -154,9 +154,13 @@ class CowVDI(VDI):
     def deactivate(self) -> None:
         """vdi_deactivate: the opposite, as far as there is something to undo."""
         ref = self.ref
-        with self.sr.steady(self.uuid, ref, writable=False) as disk:
-            self._close(disk, ref)
-        self.sr.have_room_given_back(disk)
+        if self.sr.request.is_master:
+            # Even of a disk that is half done, or cannot be read, nothing may stay open.
+            self._close(ref)
+        else:
+            with self.sr.steady(self.uuid, ref, writable=False) as disk:
+                self._close(ref)
+            self.sr.have_room_given_back(disk)
         tap.unclaim(self.session, ref)
 
     def _unclaim(self, ref: str) -> None:
@@ -168,21 +172,21 @@ class CowVDI(VDI):
         if in_use := tap.users(self.session, self.sr.uuid, ref, record):
             raise VDIInUse(f"{self.uuid} is attached to {', '.join(in_use)}")
 
-    def _close(self, disk: Disk, ref: str) -> None:
-        tracked = self._writes_log(disk, ref)
+    def _close(self, ref: str) -> None:
+        tracked = self._writes_log(ref)
         # The image is closed even if its last writes fail, but then the caller hears of it.
         try:
             Server(self.sr.uuid, self.uuid).stop()
         finally:
             if tracked:
                 self.sr.tracking.closed(self.uuid)
-            self.sr.close_disk(disk)
+            self.sr.close_disk(self.uuid)
             # Last: who asks this host whether it has the disk open is told so until here.
             tap.unlink(self.sr.uuid, self.uuid)
 
-    def _writes_log(self, disk: Disk, ref: str) -> bool:
+    def _writes_log(self, ref: str) -> bool:
         """Whether this host has the disk's log open: `activate` got that far, for writing."""
-        if disk.raw or not self.sr.tracking.is_on(self.uuid):
+        if not self.sr.tracking.is_on(self.uuid):
             return False
         if not os.path.lexists(tap.link_path(self.sr.uuid, self.uuid)):
             return False

@@ -227,7 +227,7 @@ class FileSR(CowSR):
         """See CowSR: files need no opening."""
         return self.store.path_of(disk)
 
-    def close_disk(self, disk: Disk) -> None:
+    def close_disk(self, uuid: str) -> None:
         """See CowSR."""
 
     def medium(self) -> FileMedium:

@@ -37,6 +37,7 @@ from srs.snapshot import Branch, Plan
 from srs.sr import DriverInfo
 from srs.tracking import is_written
 from srs.vdi import Disk
+from srs.vhd import VHDError
 from srs.volumes import EXTENT, VolumeGroup
 
 #: Kinds of journal entries, in the order in which they are settled; then come reverts.
@@ -344,17 +345,20 @@ class LVHDSR(CowSR):
         self.store.recount(attached=disk.uuid)
         return self.store.path(disk.uuid)
 
-    def close_disk(self, disk: Disk) -> None:
+    def close_disk(self, uuid: str) -> None:
         """See CowSR."""
         if self.borrowed is not None:
-            self.borrowed.close(disk.uuid)
+            self.borrowed.close(uuid)
             return
-        chain = self.store.chain(disk)
-        self.store.recount(detached=disk.uuid)
-        if self._is_small_at_rest(disk):
-            self.store.deflate(disk.uuid)
-        idle = [uuid for uuid in chain if not self.store.counts.get(uuid).used]
-        self.group.deactivate(*(self.store.volume_of(uuid).name for uuid in idle))
+        chain = self.store.readable_chain(uuid)
+        self.store.recount(detached=uuid)
+        # One that is half done, or cannot be read, stays large: that costs only room.
+        with suppress(VDIUnavailable, VHDError):
+            if self._is_small_at_rest(self.usable(uuid)):
+                self.store.deflate(uuid)
+        idle = [each for each in chain if not self.store.counts.get(each).used]
+        there = [each for each in idle if self.exists(each)]
+        self.group.deactivate(*(self.store.volume_of(each).name for each in there))
 
     def _is_small_at_rest(self, disk: Disk) -> bool:
         return not disk.raw and (not self.thick or self._is_snapshot(disk.uuid))

@@ -110,10 +110,10 @@ class VolumeStore:
     def recount(self, *, attached: str = "", detached: str = "") -> None:
         """Count afresh who reads what: `attached` is one disk more, `detached` one less."""
         leaves = {*self.counts.attached(), attached} - {detached, ""}
-        self.counts.recount([self._readable_chain(leaf) for leaf in leaves])
+        self.counts.recount([self.readable_chain(leaf) for leaf in leaves])
 
-    def _readable_chain(self, leaf: str) -> list[str]:
-        """The chain, as far as it can be told: another host may be changing the disk."""
+    def readable_chain(self, leaf: str) -> list[str]:
+        """The chain, or the disk alone: another host may be changing it, or headers are lost."""
         try:
             return self.chain(self.disk(leaf))
         except VDIUnavailable:

@@ -55,9 +55,8 @@ class LunVDI(CowVDI):
 
     def detach_from_config(self) -> None:
         """vdi_detach_from_config: the disk, and the LUN unless the SR is attached by now."""
-        disk = self.sr.disk(self.uuid)
         Server(self.sr.uuid, self.uuid).stop()
-        self.sr.close_disk(disk)
+        self.sr.close_disk(self.uuid)
         tap.unlink(self.sr.uuid, self.uuid)
         if not self.lun.is_attached():
             self.lun.close_lun()

@@ -20,6 +20,7 @@ from stepwise import Changes, dies_at
 
 from srs import hardlinks, vhd
 from srs.cowvdi import CowVDI
+from srs.datapath import tap
 from srs.errors import SRError, SRScan, SRUnavailable, VDIUnavailable
 from srs.filestore import FileStore
 from srs.journal import RESIZE, FileJournal
@@ -298,6 +299,20 @@ def test_an_unreadable_entry_blocks_its_disk_alone(rig: Rig) -> None:
     with pytest.raises(VDIUnavailable, match="Is a directory"):
         sr.usable(T)
     assert sr.usable(S).uuid == S
+
+
+def test_what_is_lost_can_be_let_go_of(rig: Rig) -> None:
+    """Its link and this host's claim go, whatever is behind them."""
+    lose(rig)
+    sr, ref = rig.sr(), f"OpaqueRef:{T}"
+    tap.link(SR, T, str(rig.directory / f"{T}.vhd"))
+    sr.session.set_sm_config_key(ref, "host_host", "RO")
+    sr.mend()
+    with pytest.raises(VDIUnavailable):
+        sr.usable(T)
+    CowVDI(sr, T).deactivate()
+    assert not os.path.lexists(tap.link_path(SR, T))
+    assert "host_host" not in sr.session.vdi_record(ref)["sm_config"]
 
 
 def test_what_cannot_be_undone_stays_paused(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
