@@ -233,7 +233,7 @@ def _host_part(address: str) -> str:
 
 
 def login(portals: list[Portal], chap: Chap, recovery: int) -> None:
-    """Log in where no session is yet.
+    """Log in where no session is yet. A portal may be dead, if another one of its target is not.
 
     Args:
         portals: where.
@@ -241,24 +241,35 @@ def login(portals: list[Portal], chap: Chap, recovery: int) -> None:
         recovery: seconds that requests wait for a session that broke, before they fail.
 
     Raises:
-        ISCSILogin: one is refused.
-        ISCSIDiscovery: one is not known here, and does not tell its targets.
+        ISCSILogin: there is no session with a target: it refuses.
+        ISCSIDiscovery: nor here: it is not known here, and does not tell its targets.
         ISCSIQueryDaemon: iscsid does not answer.
     """
     there = {session.portal for session in sessions()}
     settings = chap.settings("node.session.auth")
     settings["node.session.timeo.replacement_timeout"] = str(recovery)
+    failures: dict[str, ISCSILogin | ISCSIDiscovery] = {}
     for portal in portals:
         if portal not in there:
-            if not _record(portal):  # noted by an attach before this host was started again
-                discover(portal.address, portal.port, chap)
-            change_record(portal, settings)
-            where = f"{_host_part(portal.address)}:{portal.port}"
             try:
-                _admin("node", "-T", portal.iqn, "-p", where, "--login")
-            except CommandFailed as error:
-                if error.returncode != _EXISTS:
-                    raise ISCSILogin(f"{portal.iqn} at {where}: {_reason(error)}") from error
+                _log_in(portal, chap, settings)
+            except (ISCSILogin, ISCSIDiscovery) as error:
+                failures.setdefault(portal.iqn, error)
+    for iqn, failure in failures.items():
+        if not sessions(iqn):
+            raise failure
+
+
+def _log_in(portal: Portal, chap: Chap, settings: dict[str, str]) -> None:
+    if not _record(portal):  # noted by an attach before this host was started again
+        discover(portal.address, portal.port, chap)
+    change_record(portal, settings)
+    where = f"{_host_part(portal.address)}:{portal.port}"
+    try:
+        _admin("node", "-T", portal.iqn, "-p", where, "--login")
+    except CommandFailed as error:
+        if error.returncode != _EXISTS:
+            raise ISCSILogin(f"{portal.iqn} at {where}: {_reason(error)}") from error
 
 
 def _record(portal: Portal) -> str:

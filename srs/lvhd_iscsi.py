@@ -20,6 +20,7 @@ portals of a target. Which ones that were is kept in the PBD as `multiSession`, 
 attach waits for the same.
 """
 
+import os
 import socket
 from collections.abc import Iterable
 from typing import ClassVar, Final
@@ -33,6 +34,7 @@ from srs.scsierrors import (
     ConfigISCSIIQNMissing,
     DNSError,
     ISCSIDevice,
+    ISCSIDiscovery,
     ISCSIPort,
     ISCSITarget,
 )
@@ -45,7 +47,7 @@ _RECOVERY_MULTIPATH: Final = 15
 #: Seconds to connect to a portal, and for a LUN to appear.
 _CONNECT: Final = 10.0
 _APPEARS: Final = 2.0
-#: Stands for the SR in srs.sessionrefs while there is none.
+#: Stands for the SR in srs.sessionrefs while there is none, with the number of the process.
 _PROBE: Final = "probe"
 
 
@@ -144,16 +146,22 @@ class LVHDoISCSISR(LunSR):
 
     def _discover(self, addresses: list[str], port: int) -> list[Portal]:
         found: dict[Portal, None] = {}
+        failures: list[ISCSITarget | ISCSIDiscovery] = []
         for address in addresses:
-            _require_service(address, port)
-            found.update(dict.fromkeys(iscsi.discover(address, port, self._chap)))
+            try:
+                _require_service(address, port)
+                found.update(dict.fromkeys(iscsi.discover(address, port, self._chap)))
+            except (ISCSITarget, ISCSIDiscovery) as error:
+                failures.append(error)  # of several, one may be dead
+        if failures and not found:
+            raise failures[0]
         return list(found)
 
     # -- sessions
 
     @property
     def _user(self) -> str:
-        return self.uuid or _PROBE
+        return self.uuid or f"{_PROBE}-{os.getpid()}"
 
     def connect(self) -> bool:
         """See LunSR. Log in where there is no session, and wait for the LUN."""
@@ -174,12 +182,18 @@ class LVHDoISCSISR(LunSR):
         iscsi.ensure_daemon(self._name)
         portals = self._portals()
         recovery = _RECOVERY_MULTIPATH if self.multipathing else _RECOVERY
-        for iqn in {portal.iqn for portal in portals}:
+        wanted = {portal.iqn for portal in portals}
+        added = wanted.difference(sessionrefs.targets_of(self._user))
+        there = {session.portal.iqn for session in iscsi.sessions()}
+        for iqn in added:
             sessionrefs.add(iqn, self._user)
         try:
             iscsi.login(portals, self._chap, recovery)
         except Exception:
-            self._log_out()
+            # Not what was there before: disks are open on it.
+            for iqn in added:
+                if sessionrefs.drop(iqn, self._user) and iqn not in there:
+                    iscsi.logout(iqn)
             raise
         return portals
 

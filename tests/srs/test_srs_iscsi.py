@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from srs import iscsi, paths, sessionrefs
-from srs.iscsi import Chap, Portal
+from srs.iscsi import Chap, Portal, Session
 from srs.run import CommandFailed
 from srs.scsierrors import ISCSILogin
 
@@ -115,3 +115,34 @@ def test_no_secret_of_a_discovery_is_on_a_command_line(
     monkeypatch.setattr(iscsi, "run", iscsiadm)
     found = iscsi.discover("192.0.2.1", 3260, Chap("me", "secret"))
     assert found == [Portal("192.0.2.1", 3260, _IQN)]
+
+
+_DEAD, _ALIVE = Portal("192.0.2.1", 3260, _IQN), Portal("192.0.2.2", 3260, _IQN)
+
+
+@pytest.fixture
+def alive(monkeypatch: pytest.MonkeyPatch) -> set[Portal]:
+    """An initiator: the portals that answer, to which sessions are then in /sys."""
+    alive: set[Portal] = set()
+    logged_in: list[Portal] = []
+
+    def log_in(portal: Portal, _chap: Chap, _settings: dict[str, str]) -> None:
+        if portal not in alive:
+            raise ISCSILogin(portal.address)
+        logged_in.append(portal)
+
+    def sessions(iqn: str = "") -> list[Session]:
+        return [Session(portal, 1) for portal in logged_in if iqn in ("", portal.iqn)]
+
+    monkeypatch.setattr(iscsi, "_log_in", log_in)
+    monkeypatch.setattr(iscsi, "sessions", sessions)
+    return alive
+
+
+def test_a_portal_may_be_dead_if_another_one_is_not(alive: set[Portal]) -> None:
+    """So a multipath SR starts with the paths that there are."""
+    with pytest.raises(ISCSILogin, match=_DEAD.address):
+        iscsi.login([_DEAD, _ALIVE], Chap(), 15)
+    alive.add(_ALIVE)
+    iscsi.login([_DEAD, _ALIVE], Chap(), 15)
+    assert [session.portal for session in iscsi.sessions()] == [_ALIVE]
