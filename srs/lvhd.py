@@ -20,7 +20,7 @@ from srs import lvhd_layout as layout
 from srs.cbtlogs import VolumeLogs
 from srs.cow import CowSR
 from srs.datapath import tap
-from srs.errors import InvalidArg, SRInUse, SRNotEmpty, SRUnavailable, VDIUnavailable
+from srs.errors import APISession, InvalidArg, SRInUse, SRNotEmpty, SRUnavailable, VDIUnavailable
 from srs.file import VHD_CAPABILITIES
 from srs.gc.medium import LEAF
 from srs.gc.volumes import VolumeMedium
@@ -393,8 +393,9 @@ class LVHDSR(CowSR):
     def have_room_given_back(self, disk: Disk) -> None:
         """See CowSR. Where the master cannot, the volume stays large: that costs only room."""
         if self.borrowed is not None and self._is_small_at_rest(disk):
-            with suppress(Failure):
-                slave.ask_master(self.session, "lvhd-thin", "detach", self._names(disk.uuid))
+            names = {**self._names(disk.uuid), "asker": self.session.host}
+            with suppress(Failure, APISession):
+                slave.ask_master(self.session, "lvhd-thin", "detach", names)
 
     def _names(self, uuid: str) -> dict[str, str]:
         return {"srUuid": self.uuid, "vdiUuid": uuid}

@@ -75,13 +75,14 @@ def _is_on_volumes(sr_uuid: str, vdi_uuid: str) -> bool:
 
 
 def ask_master(session: Session, plugin: str, fn: str, arguments: dict[str, str]) -> str:
-    """Have the pool's master run a plugin.
+    """Have the pool's master run a plugin, which is told as `hostRef` who is called.
 
     Raises:
         Failure: it cannot be asked, or the plugin failed.
     """
     (pool,) = session.call("pool.get_all")
     master = session.call("pool.get_master", pool)
+    arguments = {**arguments, "hostRef": master}
     return str(session.call("host.call_plugin", master, plugin, fn, arguments))
 
 

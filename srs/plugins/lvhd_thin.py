@@ -1,21 +1,25 @@
 """Plugin `lvhd-thin`: the SR's master resizes a volume for a host that may not.
 
-attach {srUuid, vdiUuid}     room for all that can be written to the disk
-detach {srUuid, vdiUuid}     give back what the disk does not use
+attach {srUuid, vdiUuid, hostRef}          room for all that can be written to the disk
+detach {srUuid, vdiUuid, hostRef, asker}   give back what the disk does not use, unless a host
+                                           other than the one that asks has it by now
 
-Each takes the SR's lock: the host that asks holds its own, never the master's.
+`hostRef` is the host that is called: if it is not the master any more, it refuses. Each takes
+the SR's lock: the host that asks holds its own, never the master's.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from srs import lvhd_layout as layout
+from srs.datapath import tap
 from srs.errors import SRUnavailable
 from srs.locks import Lock
 from srs.lvhd_store import VolumeStore
 from srs.plugins import by_function
 from srs.recovery import CRITICAL
 from srs.refcount import RefCounts
+from srs.session import Session
 from srs.vdi import Disk
 from srs.volumes import VolumeGroup
 
@@ -38,8 +42,21 @@ def _disk(store: VolumeStore, uuid: str) -> Disk:
     return store.disk(uuid)
 
 
+@contextmanager
+def _session(host: str) -> Iterator[Session]:
+    """A session on this host, which is the pool's master."""
+    session = Session.login("SM-thin")
+    try:
+        (pool,) = session.call("pool.get_all_records").values()
+        if pool["master"] != host:
+            raise SRUnavailable("this host is not the pool's master any more")
+        yield session
+    finally:
+        session.logout()
+
+
 def _attach(arguments: dict[str, str]) -> str:
-    with _store(arguments["srUuid"]) as store:
+    with _store(arguments["srUuid"]) as store, _session(arguments["hostRef"]):
         disk = _disk(store, arguments["vdiUuid"])
         if not disk.raw:
             store.inflate(disk.uuid, layout.full_size(disk.size))
@@ -47,11 +64,18 @@ def _attach(arguments: dict[str, str]) -> str:
 
 
 def _detach(arguments: dict[str, str]) -> str:
-    with _store(arguments["srUuid"]) as store:
+    with _store(arguments["srUuid"]) as store, _session(arguments["hostRef"]) as session:
         disk = _disk(store, arguments["vdiUuid"])
-        if not disk.raw:
+        open_here = tap.is_active(arguments["srUuid"], disk.uuid)
+        if not disk.raw and not open_here and not _is_claimed(session, disk, arguments["asker"]):
             store.deflate(disk.uuid)
     return "True"
+
+
+def _is_claimed(session: Session, disk: Disk, asker: str) -> bool:
+    """Whether a host other than one has the disk, or any is about to."""
+    record = session.vdi_record(session.call("VDI.get_by_uuid", disk.uuid))
+    return tap.ACTIVATING in record["sm_config"] or bool(tap.hosts(record).keys() - {asker})
 
 
 plugin = by_function({"attach": _attach, "detach": _detach})

@@ -204,6 +204,27 @@ def test_an_activation_that_died(shared: Shared, alive: bool) -> None:
     assert shared.api.VDI.get_sm_config(vdi).keys() == {"vdi_type"}
 
 
+def test_room_that_somebody_else_needs_by_now(shared: Shared) -> None:
+    """A slave's last word about a disk comes late: the disk is open elsewhere."""
+    vdi = shared.create()
+    uuid = shared.api.VDI.get_uuid(vdi)
+    master, slave = shared.master, shared.slave
+
+    def give_back(host: PoolHost, asker: PoolHost) -> None:
+        names = {"srUuid": shared.uuid, "vdiUuid": uuid, "asker": asker.ref, "hostRef": host.ref}
+        shared.api.host.call_plugin(master.ref, "lvhd-thin", "detach", names)
+
+    for opener, late in ((master, slave), (slave, master)):
+        with shared.plugged(opener, vdi):
+            size = shared.lvs(master, "lv_size")[f"VHD-{uuid}"]
+            give_back(master, late)
+            assert shared.lvs(master, "lv_size")[f"VHD-{uuid}"] == size
+    with pytest.raises(XenAPI.Failure, match="not the pool's master"):
+        give_back(slave, slave)
+    give_back(master, slave)
+    assert int(shared.lvs(master, "lv_size")[f"VHD-{uuid}"]) < int(size)
+
+
 def test_an_interrupted_revert_keeps_slaves_away(shared: Shared) -> None:
     vdi = shared.create()
     shared.write(shared.master, vdi, b"good")
