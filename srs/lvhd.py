@@ -143,15 +143,17 @@ class LVHDSR(CowSR):
         self.metadata  # noqa: B018  # activates the volume, for as long as the SR is attached
         tap.forget_host(self.session, self.uuid, self.ref)
         if self.request.is_master:
-            self._prune_metadata()
             # One image that is lost must not take the others with it; a scan names it.
             with suppress(VDIUnavailable):
                 self.scan()
 
     def scan(self) -> None:
-        """sr_scan: and disks that a crash kept from the metadata get their place in there."""
+        """sr_scan: and what a crash kept out of the metadata, or in it, is put right in there."""
         super().scan()
         noted = self.metadata.disks()
+        for uuid in noted:
+            if not self.exists(uuid):
+                self.metadata.delete(uuid)
         for record in self.session.vdi_records_of(self.ref).values():
             uuid = record["uuid"]
             if uuid not in noted and self.exists(uuid):
@@ -160,11 +162,6 @@ class LVHDSR(CowSR):
     def _metadata_is_active(self) -> bool:
         volume = self.group.volumes.get(layout.METADATA)
         return volume is not None and volume.active
-
-    def _prune_metadata(self) -> None:
-        for uuid in self.metadata.disks():
-            if not self.exists(uuid):
-                self.metadata.delete(uuid)
 
     def detach(self) -> None:
         """sr_detach: deactivate everything."""

@@ -13,7 +13,7 @@ until the database knows, too.
 
 from srs import fist, vhd
 from srs import lvhd_layout as layout
-from srs.errors import SRNoSpace, VDIUnavailable
+from srs.errors import VDIUnavailable
 from srs.journal import SPLIT, Entry
 from srs.lvhd_peek import peek
 from srs.lvhd_store import VolumeStore
@@ -85,7 +85,7 @@ def settle(store: VolumeStore, entry: Entry, *, thick: bool) -> bool:
         fist.point("LVHDRT_clone_vdi_after_undo_clone")
     if not store.exists(entry.id):
         raise VDIUnavailable(f"{entry.id} was lost while it was split")
-    _give_room(store, entry.id, thick=thick)
+    store.give_room(store.disk(entry.id), thick=thick)
     return False
 
 
@@ -128,14 +128,3 @@ def _restore(store: VolumeStore, entry: Entry) -> None:
     # come back as half a base copy.
     vhd.set_hidden(store.group.path(name), False)
     store.group.rename(name, layout.vhd_name(entry.id))
-
-
-def _give_room(store: VolumeStore, uuid: str, *, thick: bool) -> None:
-    """A disk that somebody writes to, or may at any time, needs the room that a split took."""
-    attached = store.is_attached(uuid)
-    if attached or thick:
-        try:
-            store.inflate(uuid, layout.full_size(store.disk(uuid).size))
-        except SRNoSpace:
-            if attached:
-                raise

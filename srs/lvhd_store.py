@@ -248,6 +248,27 @@ class VolumeStore:
         fist.point("LVHDRT_inflate_after_setSizePhys")
         self.journal.remove(INFLATE, uuid)
 
+    def give_room(self, disk: Disk, *, thick: bool) -> bool:
+        """Reserve a disk's room, if it is to have it always (`thick`) or somebody writes to it.
+
+        A thick disk that nobody uses may stay small where there is no room: it gets it, or is
+        refused, when somebody does.
+
+        Returns:
+            Whether it is one of those.
+
+        Raises:
+            SRNoSpace: it is attached, and there is no room.
+        """
+        attached = self.is_attached(disk.uuid)
+        if attached or thick:
+            try:
+                self.inflate(disk.uuid, layout.full_size(disk.size))
+            except SRNoSpace:
+                if attached:
+                    raise
+        return attached or thick
+
     def deflate(self, uuid: str, size: int = 0) -> None:
         """Give back what a VHD's volume does not use; the footer moves first."""
         volume = self.volume_of(uuid)

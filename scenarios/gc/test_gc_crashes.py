@@ -1,6 +1,9 @@
 """A collector that dies anywhere: the next one ends what it began, and no byte changes."""
 
+from contextlib import suppress
+
 import pytest
+import XenAPI
 
 from scenarios.gc.support import collect
 from scenarios.invariants import check
@@ -30,6 +33,9 @@ VOLUMES = (
     "LVHDRT_coaleaf_before_delete",
     "LVHDRT_coaleaf_after_delete",
 )
+
+#: Of a disk that does not fit into what other disks of its size leave.
+_LARGE = 64 * BLOCK
 
 
 def long_chain(vdi: VDI) -> tuple[Model, VDI, Model]:
@@ -93,6 +99,33 @@ def test_a_merge_that_is_not_taken_up_again(sr: Repository, vdi: VDI) -> None:
     assert (done.coalesced, done.failed) == ((), {})
     collect(sr)
     vdi.must_hold(model)
+
+
+def test_a_small_disk_takes_a_place_that_has_no_room_to_grow(sr: Repository) -> None:
+    """The twin of a snapshot whose call died is a disk, but small; it stays so on a full SR."""
+    if not sr.on_volumes:
+        pytest.skip("volumes only")
+    vdi = sr.create(_LARGE)
+    model = Model(_LARGE)
+    model.write(one_sector("kept", 0))
+    vdi.write(one_sector("kept", 0))
+    before = sr.vdis()
+    died = pytest.raises(XenAPI.Failure)
+    with sr.host.fist("LVHDRT_clone_vdi_after_parent_ro", action="kill"), died:
+        vdi.snapshot()
+    sr.scan()
+    (twin,) = sr.vdis() - before - sr.base_copies()
+    vdi.destroy()
+    spare = sr.create(8 * BLOCK)
+    with suppress(XenAPI.Failure):
+        while True:
+            sr.create(_LARGE)
+    spare.destroy()
+
+    done = collect(sr)
+
+    assert (len(done.leaves), done.failed) == (1, {})
+    VDI(sr, twin).must_hold(model)
 
 
 @pytest.mark.parametrize("point", ["LVHDRT_relinking_grandchildren", *LEAF[1:5]])

@@ -75,17 +75,6 @@ class FileMedium:
         fsync_directory(self._store.path(""))
         fist.point("LVHDRT_coaleaf_both_renamed")
 
-    def recover(self) -> list[str]:
-        """See Medium."""
-        touched = []
-        for entry in self.journal.entries():
-            if entry.kind == LEAF:
-                entry.require_value()
-                self.end_leaf(entry.id, entry.value)
-                self.journal.remove(LEAF, entry.id)
-                touched.append(entry.id)
-        return touched
-
     def end_leaf(self, leaf: str, parent: str) -> None:
         """See Medium. After the commit point nothing is left to do."""
         if not parent:

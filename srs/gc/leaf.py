@@ -12,7 +12,7 @@ import os
 import time
 from typing import Final, NoReturn
 
-from srs import fist, locks, records, snapshot, vhd
+from srs import fist, records, snapshot, vhd
 from srs.errors import LeafGCSkip
 from srs.gc.medium import LEAF
 from srs.gc.merge import Bases
@@ -115,24 +115,31 @@ def take_place(bases: Bases, leaf: Disk, parent: Disk, *, hurry: bool) -> None:
     session, medium = bases.sr.session, bases.medium
     fist.point("LVHDRT_coaleaf_delay_2")
     ref = session.vdi_ref(leaf.uuid)
-    with bases.sr.paused(leaf.uuid, ref) as record:
+    with bases.sr.paused(leaf.uuid, ref):
         fist.point("LVHDRT_coaleaf_delay_3")
         medium.journal.create(LEAF, leaf.uuid, parent.uuid)
-        with fist.undone_by(medium.recover):
+        with fist.undone_by(lambda: _give_up(bases, leaf, parent)):
             medium.begin_merge(leaf, parent)
             fist.point("LVHDRT_coaleaf_before_coalesce")
             vhd.coalesce(medium.path(leaf), progress=_Deadline() if hurry else None)
             fist.point("LVHDRT_coaleaf_after_coalesce")
             medium.take_place(leaf, parent)
-        fist.point("LVHDRT_coaleaf_before_remove_j")
-        medium.journal.remove(LEAF, leaf.uuid)
-        records.refresh(session, ref, record, bases.sr.disk(leaf.uuid))
-    bases.sr.forget(parent.uuid)
-    locks.remove(parent.uuid)
-    if base := records.find(session, parent.uuid):
-        records.forget(session, base)
+        _close(bases, leaf, parent)
     fist.point("LVHDRT_coaleaf_after_vdirec")
     records.adjust_space(session, bases.sr.ref, bases.sr.space(), 0)
+
+
+def _give_up(bases: Bases, leaf: Disk, parent: Disk) -> None:
+    bases.medium.end_leaf(leaf.uuid, parent.uuid)
+    _close(bases, leaf, parent)
+
+
+def _close(bases: Bases, leaf: Disk, parent: Disk) -> None:
+    """Drop the entry, when the database knows what became of both."""
+    bases.tell(leaf.uuid)
+    bases.tell(parent.uuid)
+    fist.point("LVHDRT_coaleaf_before_remove_j")
+    bases.medium.journal.remove(LEAF, leaf.uuid)
 
 
 class _Deadline:

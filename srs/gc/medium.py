@@ -62,11 +62,8 @@ class Medium(Protocol):
     def take_place(self, disk: Disk, parent: Disk) -> None:
         """The parent, which holds the disk's data, becomes the disk. The disk is paused.
 
-        Atomic: after a crash, `recover` finds either the disk above its parent or the new one.
+        Atomic: after a crash, `end_leaf` finds either the disk above its parent or the new one.
         """
-
-    def recover(self) -> list[str]:
-        """End leaf-coalesces that a crash interrupted; returns the disks."""
 
     def end_leaf(self, leaf: str, parent: str) -> None:
         """End one of them, or one whose entry has no value: nothing was done. The entry stays."""

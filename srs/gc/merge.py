@@ -60,6 +60,7 @@ class Bases:
     def give_up(self, disk: Disk, parent: Disk) -> None:
         """The data were not copied, or not all of them: which matters to nobody."""
         self.medium.end_merge(disk, parent)
+        self.tell(parent.uuid)
         self.medium.journal.remove(COALESCE, disk.uuid)
 
     def commit(self, disk: Disk, parent: Disk) -> None:
@@ -102,7 +103,20 @@ class Bases:
             if uuid in self.forest.disks:
                 records.refresh(self.sr.session, ref, record, self.forest.disks[uuid])
             elif not record["managed"]:
+                self.sr.forget(uuid)
                 records.forget(self.sr.session, ref)
+
+    def tell(self, uuid: str) -> None:
+        """Make the database agree about one image, which may be gone."""
+        session = self.sr.session
+        ref = records.find(session, uuid)
+        if not self.sr.exists(uuid):
+            self.sr.forget(uuid)
+            locks.remove(uuid)
+            if ref:
+                records.forget(session, ref)
+        elif ref:
+            records.refresh(session, ref, session.vdi_record(ref), self.sr.disk(uuid))
 
     def _known(self) -> dict[str, tuple[str, Record]]:
         """Uuid -> reference and record of the disks in the database."""

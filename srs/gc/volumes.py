@@ -22,7 +22,6 @@ from collections.abc import Callable
 from srs import fist, vhd
 from srs import lvhd_layout as layout
 from srs.errors import Unimplemented, VDISize
-from srs.gc.medium import LEAF
 from srs.lvhd_store import VolumeStore
 from srs.vdi import Disk
 from srs.vhd.format import BLOCK
@@ -144,23 +143,11 @@ class VolumeMedium:
         """Give a disk that was a base copy the volume that it is to have."""
         self._store.recount()
         disk = self._store.disk(uuid)
-        if self._keeps_room(disk) or self._store.is_attached(uuid):
-            self._store.inflate(uuid, layout.full_size(disk.size))
+        if self._store.give_room(disk, thick=self._keeps_room(disk)):
             fist.point("LVHDRT_coaleaf_finish_after_inflate")
         else:
             self._store.deflate(uuid)
         self.settle([disk])
-
-    def recover(self) -> list[str]:
-        """See Medium."""
-        touched = []
-        for entry in self.journal.entries():
-            if entry.kind == LEAF:
-                entry.require_value()
-                self.end_leaf(entry.id, entry.value)
-                self.journal.remove(LEAF, entry.id)
-                touched.append(entry.id)
-        return touched
 
     def end_leaf(self, leaf: str, parent: str) -> None:
         """See Medium."""

@@ -19,6 +19,7 @@ from srs.gc.control import Aborted
 from srs.gc.leaf import Speed
 from srs.gc.merge import Bases
 from srs.gc.tree import Forest
+from srs.journal import FileJournal
 from srs.vdi import NewDisk, new_uuid
 
 BLOCK = 2 << 20
@@ -235,6 +236,55 @@ def test_an_aborted_copy_leaves_a_sound_disk(bench: Bench) -> None:
     assert bench.collect(check).ended == "aborted"
     bench.must_be_right()
     assert bench.collect().ended == "done"
+    bench.must_be_right()
+    bench.must_be_at_rest()
+
+
+def test_what_is_given_up_is_known_to_the_database(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A parent that grew for a copy that failed is as large in the database."""
+    with_a_long_chain(bench)
+
+    def point(name: str, failure: object = None) -> None:
+        if name in ("LVHDRT_coalescing_VHD_data", "LVHDRT_coaleaf_after_coalesce"):
+            raise vhd.StorageFailed("fist", "coalesce", "no room", 28)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fist, "point", point)
+        assert bench.collect().failed
+
+    for disk in bench.sr.disks():
+        record = bench.database.vdi_record(bench.database.vdi_ref(disk.uuid))
+        figures = record["virtual_size"], record["physical_utilisation"], record["managed"]
+        assert figures == (str(disk.size), str(disk.utilisation), not disk.hidden)
+    bench.must_be_right()
+
+
+def test_a_leaf_is_in_the_journal_until_the_database_knows(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The collector dies before it drops the entry: the database is right by then, or mended."""
+    disk = bench.create()
+    bench.write(disk, 0, b"base" * 128)
+    bench.delete(bench.snapshot(disk))
+
+    def point(name: str, failure: object = None) -> None:
+        if name == "LVHDRT_coaleaf_both_renamed":
+            patch.setattr(FileJournal, "remove", dies)
+
+    def dies(*_: object) -> None:
+        raise FistPoint("journal.remove")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fist, "point", point)
+        with pytest.raises(FistPoint):
+            bench.collect()
+
+    (record,) = bench.database.vdis.values()
+    assert record["uuid"] == disk
+    assert "vhd-parent" not in record["sm_config"]
+    bench.sr.mend()
     bench.must_be_right()
     bench.must_be_at_rest()
 
