@@ -1,7 +1,8 @@
 """Volumes on a host that is not the SR's master: used there, changed elsewhere.
 
     Exception
-    └── LVMMaster (58, srs.errors)     such a host never writes LVM's metadata
+    ├── LVMMaster (58, srs.errors)     such a host never writes LVM's metadata
+    └── SRInUse (16, srs.errors)       a volume is open as the SR is to be detached
 
 The master may have renamed, resized or replaced any volume since this host last looked, and
 LVM on this host knows only what its device-mapper nodes were when it made them. So each time
@@ -23,7 +24,7 @@ from typing import Final
 
 from srs import devicemapper, lvm
 from srs import lvhd_layout as layout
-from srs.errors import LVMMaster, VDIUnavailable
+from srs.errors import LVMMaster, SRInUse, VDIUnavailable
 from srs.locks import Lock
 from srs.lvhd_store import VolumeStore
 from srs.refcount import RefCounts
@@ -163,11 +164,18 @@ class SlaveVolumes:
             self._sweep(without=uuid)
 
     def close_all(self) -> None:
-        """Deactivate everything that nobody has open: the SR is detached from this host."""
+        """Deactivate everything: the SR is detached from this host.
+
+        Raises:
+            SRInUse: some volumes are open.
+        """
         with self._lock:
             self.group.reread()
-            self.store.counts.reset()
             self.group.sweep([])
+            prefix = _node_name(self.group.name, "")
+            if busy := [node.name for node in _nodes() if node.name.startswith(prefix)]:
+                raise SRInUse(", ".join(busy))
+            self.store.counts.reset()
 
     def has_room(self, uuid: str, size: int) -> bool:
         """Whether a disk's volume is this large already (bytes)."""

@@ -156,6 +156,26 @@ def test_what_a_slave_left_active_is_not_what_it_reads_next(shared: Shared) -> N
     assert shared.nodes(shared.slave) == set()
 
 
+def test_a_slave_keeps_an_sr_whose_volumes_are_open(shared: Shared) -> None:
+    """It is not detached below them."""
+    volume = f"{shared.group}/{next(iter(shared.lvs(shared.slave, 'lv_attr')))}"
+    run = shared.slave.kernel.run
+    assert run(["lvchange", "-ay", volume]).returncode == 0
+    table = f"0 8 linear /dev/{volume} 0"
+    assert run(["dmsetup", "create", "holder", "--table", table]).returncode == 0
+    [pbd] = (
+        ref
+        for ref in shared.api.SR.get_PBDs(shared.sr)
+        if shared.api.PBD.get_host(ref) == shared.slave.ref
+    )
+    with pytest.raises(XenAPI.Failure, match="SR_DEVICE_IN_USE"):
+        shared.api.PBD.unplug(pbd)
+    assert shared.api.PBD.get_currently_attached(pbd)
+    assert run(["dmsetup", "remove", "holder"]).returncode == 0
+    shared.api.PBD.unplug(pbd)
+    shared.api.PBD.plug(pbd)
+
+
 def test_a_slave_leaves_the_metadata_alone(shared: Shared) -> None:
     vdi = shared.create()
     shared.write(shared.master, vdi, b"text")
