@@ -3,7 +3,7 @@
     Exception
     └── SRError                         code, description, opterr, hint -> text
         ├── LookupFailure               ... what was asked for is not there
-        │   ├── InvalidDev 19 · SRUnavailable 47 · VDIUnavailable 46 · VolNotFound 93
+        │   ├── InvalidDev 19 · SRUnavailable 47 · VDIUnavailable 46 · VolNotFound 92
         │   └── LVMNoVolume 100 · VDIMissing 144
         ├── Busy                        ... it is there, but somebody uses it
         │   └── SRInUse 16 · VDIInUse 24 · LockErr 37 · SRNotEmpty 39 · LVMRefCount 104
@@ -90,7 +90,7 @@ class VDIUnavailable(LookupFailure):
 class VolNotFound(LookupFailure):
     """A volume is not in its volume group."""
 
-    code = 93
+    code = 92
     description = "Volume not found"
 
 

@@ -1,7 +1,7 @@
 """One volume group: what is in it, and the changes that drivers make to it.
 
     Exception
-    ├── VolNotFound (93, srs.errors)     no such volume
+    ├── VolNotFound (92, srs.errors)     no such volume
     ├── SRUnavailable (47, srs.errors)   no such volume group
     └── LVMError (srs.lvm)               LVM refused
 
