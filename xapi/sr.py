@@ -97,10 +97,11 @@ def _attach_elsewhere(call: Call, sr: str) -> None:
 
 
 def _undo_format(call: Call, sr: str, maker: Member) -> None:
+    """Detach where it can be detached, and destroy what was made."""
+    for link in call.xapi.db.find("PBD", SR=sr, currently_attached=True):
+        if call.xapi.db.get("PBD", link, "host") != maker.ref:
+            _detach_again(call, link)
     try:
-        for link in call.xapi.db.find("PBD", SR=sr, currently_attached=True):
-            if call.xapi.db.get("PBD", link, "host") != maker.ref:
-                pbd.detach(call, link)
         maker.storage.sr_delete(call.task, call.xapi.db.get("SR", sr, "uuid"))
     except (StorageError, XenAPIError) as error:
         _log.warning("SR.create: cleaning up %s: %s", sr, error)
@@ -236,7 +237,7 @@ def _detach_again(call: Call, link: str) -> None:
     try:
         pbd.detach(call, link)
     except XenAPIError as error:
-        _log.warning("SR.destroy: cleaning up: %s", error)
+        _log.warning("%s: cleaning up: %s", call.method, error)
 
 
 def _remove_records(call: Call, sr: str) -> None:

@@ -28,8 +28,14 @@ def able(xapi: Toolstack, vm: str) -> tuple[Member, ...]:
 
 
 def choose(xapi: Toolstack, vm: str) -> Member:
-    """The best of these hosts, or the master, which will find out what is wrong."""
-    return next(iter(able(xapi, vm)), xapi.hosts.master)
+    """The best of these hosts, or the master, which will find out what is wrong.
+
+    Raises:
+        XenAPIError: HOST_DISABLED [host], HOST_NOT_LIVE [host].
+    """
+    for host in able(xapi, vm):
+        return host
+    return named(xapi, xapi.host)
 
 
 def named(xapi: Toolstack, host: str) -> Member:

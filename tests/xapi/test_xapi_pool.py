@@ -123,6 +123,18 @@ def test_an_sr_that_a_host_cannot_attach_is_not_made(rig: Rig) -> None:
     assert [host.attached_srs for host in rig.hosts] == [set()] * 3
 
 
+def test_what_a_host_cannot_let_go_is_destroyed_all_the_same(rig: Rig) -> None:
+    rig.hosts[1].faults["sr_detach"] = NO
+    rig.hosts[2].faults["sr_attach"] = NO
+    host = rig.api.host.get_all()[0]
+    details = failure(
+        rig.api.SR.create, host, {"device": "x"}, "0", "s", "", "mem", "user", True, {}
+    )
+    assert details[0] == "SR_BACKEND_FAILURE_47"
+    assert rig.host.srs == {}
+    assert "sr_delete" in commands(rig.host)
+
+
 def test_a_host_without_power_is_left_out(rig: Rig) -> None:
     rig.hosts[1].up = False
     lost = rig.api.host.get_all()[1]
@@ -301,6 +313,14 @@ def test_hosts_that_take_no_vm(rig: Rig) -> None:
     assert details == ["HOST_DISABLED", hosts[1]]
     details = failure(rig.api.VM.start_on, vm, hosts[2], False, False)
     assert details == ["HOST_NOT_LIVE", hosts[2]]
+
+
+def test_hosts_that_are_all_disabled(rig: Rig) -> None:
+    vm, hosts = rig.vm(rig.vdi(rig.sr(shared=True))), rig.api.host.get_all()
+    for host in hosts:
+        rig.api.host.disable(host)
+    assert failure(rig.api.VM.start, vm, False, False) == ["HOST_DISABLED", hosts[0]]
+    assert rig.api.VM.get_power_state(vm) == "Halted"
 
 
 def test_a_start_that_fails_leaves_no_plans(rig: Rig) -> None:
