@@ -30,6 +30,8 @@ from srs.vdi import MAX_SIZE, Disk, uuid_in
 #: What a leaf-coalesce has replaced, see srs.gc.files: no disk of its own.
 _OLD: Final = "OLD_"
 NEW: Final = ".new"
+#: What may be left half written: images and logs.
+_UNFINISHED: Final = tuple(kind + NEW for kind in (".vhd", ".raw", ".cbtlog"))
 #: Kinds of journal entries, in the order in which they are settled: a leaf-coalesce may have been
 #: about to make its base copy larger.
 _ORDER: Final = (RESIZE, LEAF, SPLIT, REVERT)
@@ -222,5 +224,6 @@ class FileStore:
     def sweep(self) -> None:
         """Remove what was being written when a call died."""
         for name in os.listdir(self._directory):
-            if name.endswith(NEW):
+            # Not what another host writes while it attaches the SR.
+            if name.endswith(_UNFINISHED):
                 self._unlink(name)

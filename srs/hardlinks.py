@@ -45,6 +45,8 @@ def _try(path: str) -> bool:
         pass
     try:
         os.link(path, path + _NEW)
+    except FileExistsError:
+        return True  # somebody else's attempt, who has died or is at it
     except OSError:
         return False
     else:

@@ -250,3 +250,14 @@ def test_a_failure_in_the_middle_is_undone(
         store.put_leaf(T, store.disk(S))
     assert sorted(os.listdir(tmp_path)) == before
     assert (read(tmp_path, T), read(tmp_path, S)) == (b"new!", b"old!")
+
+
+def test_a_sweep_leaves_alone_what_another_host_is_writing(tmp_path: Path) -> None:
+    """Which attaches a shared SR, and takes no lock of the master's."""
+    theirs = {"sm-hardlink.conf.new", f"{T}.link.new", f"{T}.test.new"}
+    for name in (*theirs, f"{S}.vhd.new", f"{S}.raw.new", f"{S}.cbtlog.new"):
+        (tmp_path / name).touch()
+
+    FileStore(str(tmp_path)).sweep()
+
+    assert {path.name for path in tmp_path.iterdir()} == theirs
