@@ -391,7 +391,7 @@ class LVHDSR(CowSR):
         """See CowSR. Where the master cannot, the volume stays large: that costs only room."""
         if self.borrowed is not None and self._is_small_at_rest(disk):
             names = {**self._names(disk.uuid), "asker": self.session.host}
-            with suppress(Failure, APISession):
+            with suppress(Failure, APISession, SRUnavailable):
                 slave.ask_master(self.session, "lvhd-thin", "detach", names)
 
     def _names(self, uuid: str) -> dict[str, str]:

@@ -79,9 +79,12 @@ def ask_master(session: Session, plugin: str, fn: str, arguments: dict[str, str]
 
     Raises:
         Failure: it cannot be asked, or the plugin failed.
+        SRUnavailable: it is this host by now, and the SR's lock that it looks at is the caller's.
     """
     (pool,) = session.call("pool.get_all")
     master = session.call("pool.get_master", pool)
+    if master == session.host:
+        raise SRUnavailable("this host has become the master: try again")
     arguments = {**arguments, "hostRef": master}
     return str(session.call("host.call_plugin", master, plugin, fn, arguments))
 
