@@ -15,7 +15,7 @@ from xapi import pbd, vdi, vdi_steps, vm_disks, vm_hosts
 from xapi.database import Database
 from xapi.datatypes import NULL, Basic, Ref
 from xapi.errors import XenAPIError
-from xapi.hosts import Member, require_live
+from xapi.hosts import Member, is_live, require_live
 from xapi.message import Call, Message, Param, now
 from xapi.policy import Mark
 from xapi.policy_vm import check_power_state
@@ -119,9 +119,16 @@ def resume_on(call: Call, vm: str, host: str, start_paused: bool, _force: bool) 
 
 
 def power_state_reset(call: Call, vm: str) -> str:
-    """Say that a VM is halted, whatever it was: for a host that will not come back."""
+    """Say that a VM is halted, whatever it was: for a host that will not come back.
+
+    Of a VM on a host that is not live only the record changes: what the host's drivers have
+    claimed stays claimed, as it may write still, until host.declare_dead.
+    """
     with _marked(call, vm, "power_state_reset", "unplug"):
-        halt(call, vm, force=True)
+        if is_live(call.xapi.db, call.xapi.hosts.of_vm(vm).ref):
+            halt(call, vm, force=True)
+        else:
+            put_halted(call.xapi.db, vm)
     return ""
 
 

@@ -379,6 +379,20 @@ def test_a_slave_that_does_not_come_back(rig: Rig) -> None:
     rig.api.VBD.plug(rig.vbd(vdi, VM=dom0(rig, other)))
 
 
+def test_a_vm_of_a_host_without_power_is_halted(rig: Rig) -> None:
+    """On record; its disk stays the host's until that is declared dead."""
+    vdi = rig.vdi(rig.sr(shared=True))
+    vm, slave = rig.vm(vdi), rig.api.host.get_all()[1]
+    rig.api.VM.start_on(vm, slave, False, False)
+    rig.api.VDI.set_sm_config(vdi, {f"host_{slave}": "RW"})
+    lose(rig, 1)
+    rig.api.VM.power_state_reset(vm)
+    assert rig.api.VM.get_power_state(vm) == "Halted"
+    assert rig.api.VDI.get_sm_config(vdi) == {f"host_{slave}": "RW"}
+    rig.api.host.declare_dead(slave)
+    rig.api.VM.start(vm, False, False)
+
+
 def test_what_others_do_goes_on(rig: Rig) -> None:
     """A host that restarts unplugs what is its own, and nothing else."""
     hosts = rig.api.host.get_all()
