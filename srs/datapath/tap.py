@@ -20,7 +20,7 @@ from typing import Final
 
 from srs import paths
 from srs.datapath.server import Server
-from srs.errors import FistPoint, TapdiskFailed, VDIInUse
+from srs.errors import APISession, FistPoint, TapdiskFailed, VDIInUse
 from srs.session import Failure, Record, Session, ignoring
 
 _HOST: Final = "host_"
@@ -228,7 +228,7 @@ def resume_forgotten(session: Session, sr_uuid: str, *, but: Container[str]) -> 
         return
     for uuid in uuids:
         if uuid not in but:
-            with suppress(Failure, TapdiskFailed):
+            with suppress(Failure, TapdiskFailed, APISession):
                 ref = session.vdi_ref(uuid)
                 _resume(session, sr_uuid, ref, session.vdi_record(ref))
 
