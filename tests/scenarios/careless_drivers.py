@@ -1,18 +1,22 @@
 """Drivers with a defect that only a power cut shows, made from the real ones.
 
-Runs inside the guest. Both remove the old image of a disk that is reverted first, and only then
-put the new one in its place: nobody notices, as long as the power stays.
+Runs inside the guest. Nobody notices, as long as the power stays.
 
-    file-hasty    lvhd-hasty
+    file-hasty    lvhd-hasty    the old image of a disk that is reverted goes first, and only then
+                                the new one takes its place
+    file-forgetful              entries of the journal are not synced. The name is durable with the
+                                next sync of anything, the value is not: ext4 orders data before
+                                names only where a file replaces another
 """
 
 import os
 from dataclasses import replace as changed
+from typing import Any
 
 from srs import lvhd_layout as layout
 from srs import registry
 from srs.file import FileSR
-from srs.journal import fsync_directory
+from srs.journal import FileJournal, fsync_directory
 from srs.lvhd import LVHDSR
 from srs.vdi import Disk
 
@@ -46,5 +50,25 @@ class HastyLVHDSR(LVHDSR):
         return changed(new, utilisation=self.store.volume_of(target.uuid).size)
 
 
-for _driver in (HastyFileSR, HastyLVHDSR):
+class ForgetfulJournal(FileJournal):
+    """See the module."""
+
+    def create(self, kind: str, id: str, value: str) -> None:
+        """The entry, without a sync of the file."""
+        with open(self._path(kind, id), "x", encoding="ascii") as file:
+            file.write(f"{value}\n")
+        fsync_directory(self._directory)
+
+
+class ForgetfulFileSR(FileSR):
+    """See the module."""
+
+    info = changed(FileSR.info, type="file-forgetful")
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.store.journal = ForgetfulJournal(self.path, self.store.journal._kinds)
+
+
+for _driver in (HastyFileSR, HastyLVHDSR, ForgetfulFileSR):
     registry.register(_driver)
