@@ -217,6 +217,7 @@ def _under_lock(driver: type[SR], request: Request, operation: Operation) -> obj
         sr.cleanup()
         if request.command in ("sr_detach", "sr_delete"):
             locks.remove(request.sr_uuid)  # still held: who waits for it makes another
+            locks.remove(f"lvm-{request.sr_uuid}")
         return result
 
 
