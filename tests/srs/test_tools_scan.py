@@ -180,6 +180,8 @@ def row(device: str, name: str, extent: int) -> dict[str, str]:
     return {
         "pv_name": device,
         "pe_start": str(MIB),
+        "vg_uuid": "group",
+        "lv_uuid": name,
         "vg_free": "0",
         "vg_size": "0",
         "lv_name": name,
