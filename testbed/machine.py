@@ -144,10 +144,14 @@ class Machine:
         )
         self._nfs = NfsServer(self._kernel, self.address if self.nics else "127.0.0.1")
         self._offer_services(self._kernel)
+        self._kernel.when_lost = self._went_away
         self.boot_seconds = self._kernel.boot()
 
     def _offer_services(self, kernel: Kernel) -> None:
         """Before each boot: what the guest will reach outside."""
+
+    def _went_away(self) -> None:
+        """The kernel died by itself: a panic, a kill from outside. From any thread."""
 
     def _came_up(self, renamed: Mapping[str, str]) -> None:
         """After the first boot, the disks are plugged in; see `_replug` for `renamed`."""

@@ -3,13 +3,13 @@
 import logging
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
 from testbed import dom0
 from testbed.collecting import Collected
-from testbed.errors import GuestFault, KernelDied
+from testbed.errors import DeviceRefused, GuestFault, KernelDied
 from testbed.fist import Fist, armed
 from testbed.kernel.base import Kernel
 from testbed.kernel.channel import Answer
@@ -65,6 +65,10 @@ class Member(Machine):
         """Cut the power: kernel, drivers and everything that was not flushed are gone."""
         super().power_cut()
         self.xapi.host_lost(self.ref)
+
+    def _went_away(self) -> None:
+        with suppress(DeviceRefused):  # the toolstack is not there yet, or not any more
+            self.xapi.host_lost(self.ref)
 
     def _came_up(self, renamed: Mapping[str, str]) -> None:
         self.collect_after(self.gc_pause)

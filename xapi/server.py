@@ -116,7 +116,7 @@ class XapiServer:
         sm.discover(self.xapi)
 
     def host_lost(self, ref: str) -> None:
-        """A host lost power: it is not live any more."""
+        """A host lost power, or its kernel died: it is not live any more."""
         host.lost(self.xapi, ref)
 
     def host_of(self, backend: HostBackend) -> str:

@@ -75,6 +75,8 @@ class Kernel(ABC):
         # Below the guest's other name for its root: /tmp is hidden when it looks for them.
         self.variants = [f"{HOST_ROOT}{path.resolve()}" for path in variants]
         self._services: dict[str, Path] = {}
+        #: Called when the kernel went away by itself: nobody here ended it. From any thread.
+        self.when_lost: Callable[[], None] = lambda: None
         self._ending = ""
         self._console: Console | None = None
         self._process: KernelProcess | None = None
@@ -231,6 +233,10 @@ class Kernel(ABC):
 
     def _gone(self) -> KernelDied:
         return KernelDied("it is not running", self.console())
+
+    def _lost(self) -> None:
+        if not self._ending:
+            self.when_lost()
 
     def _died(self) -> KernelDied:
         """The error for calls that were under way; runs in the channel's reader."""

@@ -73,11 +73,15 @@ class Channel:
     Args:
         link: where the guest's agent listens.
         died: builds the error for calls that can get no answer any more.
+        lost: called once the guest has gone, before anybody who waits hears of it.
     """
 
-    def __init__(self, link: Link, died: Callable[[], Exception]) -> None:
+    def __init__(
+        self, link: Link, died: Callable[[], Exception], lost: Callable[[], None]
+    ) -> None:
         self._link = link
         self._died = died
+        self._lost = lost
         self._lock = threading.Lock()
         self._sending = threading.Lock()
         self._ids = itertools.count(1)
@@ -220,8 +224,10 @@ class Channel:
             streams, self._streams = self._streams, {}
         for receive in streams.values():
             receive(b"")
-        if not waiting and self.hello.done():
-            return
+        if self.hello.done():
+            self._lost()
+            if not waiting:
+                return
         error = self._died()
         for _, future in waiting.values():
             future.set_exception(error)

@@ -131,7 +131,7 @@ class LocalKernel(Kernel):
         )
         theirs.close()
         self._console.started()
-        self._channel = Channel(SocketLink(ours), self._died)
+        self._channel = Channel(SocketLink(ours), self._died, self._lost)
         for service, path in self._services.items():
             self._channel.offer(service, path)
         try:

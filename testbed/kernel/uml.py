@@ -140,7 +140,7 @@ class UmlKernel(Kernel):
                 os.close(fd)
             self._console.started()
         ring = Ring(region, _RING_CAPACITY, host=True, inbound=inbound, outbound=outbound)
-        self._channel = Channel(ring, self._died)
+        self._channel = Channel(ring, self._died, self._lost)
         for service, path in self._services.items():
             self._channel.offer(service, path)
         self._await_hello()

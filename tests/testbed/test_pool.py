@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from testbed.devices.disk import GiB
-from testbed.errors import DeviceRefused
+from testbed.errors import DeviceRefused, KernelDied
 from testbed.pool import Pool
 from testbed.sessions import close_session
 from testbed.sharing import provision_shared
@@ -57,6 +57,17 @@ def test_power(pool: Pool, session: Any) -> None:
     assert live(pool, session) == [True, True]
     assert api.SR.get_live_hosts(sr.ref) == [host.ref for host in pool.hosts]
     api.SR.scan(sr.ref)
+
+
+def test_a_kernel_that_dies_by_itself(pool: Pool, session: Any) -> None:
+    master, slave = pool.master, pool.slaves[0]
+    with pytest.raises(KernelDied, match="it panicked"):
+        master.kernel.run(["sh", "-c", "echo c > /proc/sysrq-trigger"])
+    assert live(pool, session) == [host is slave for host in pool.hosts]
+    pool.appoint(slave)
+    assert pool.master is slave
+    pool.restart(master, session)
+    assert live(pool, session) == [True, True]
 
 
 def test_what_a_pool_cannot_share(pool: Pool, session: Any) -> None:
