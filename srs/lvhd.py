@@ -20,7 +20,7 @@ from srs import lvhd_layout as layout
 from srs.cbtlogs import VolumeLogs
 from srs.cow import CowSR
 from srs.datapath import tap
-from srs.errors import APISession, InvalidArg, SRInUse, SRNotEmpty, SRUnavailable, VDIUnavailable
+from srs.errors import InvalidArg, SRError, SRInUse, SRNotEmpty, SRUnavailable, VDIUnavailable
 from srs.file import VHD_CAPABILITIES
 from srs.gc.medium import LEAF
 from srs.gc.volumes import VolumeMedium
@@ -391,7 +391,7 @@ class LVHDSR(CowSR):
         """See CowSR. Where the master cannot, the volume stays large: that costs only room."""
         if self.borrowed is not None and self._is_small_at_rest(disk):
             names = {**self._names(disk.uuid), "asker": self.session.host}
-            with suppress(Failure, APISession, SRUnavailable):
+            with suppress(Failure, SRError):
                 slave.ask_master(self.session, "lvhd-thin", "detach", names)
 
     def _names(self, uuid: str) -> dict[str, str]:

@@ -2,7 +2,8 @@
 
     Exception
     ├── SRUnavailable 47      a change of the disk was interrupted, and its master is not at it
-    └── VDIUnavailable 46     the master takes too long
+    ├── VDIUnavailable 46     the master takes too long
+    └── SRError               what the master answered, such as SRNoSpace 44
 
 The master changes what lies below disks while hosts use them. It marks a disk as `paused`
 first, and asks the hosts that have claimed it to let go (plugin `tapdisk-pause`). So a host
@@ -20,10 +21,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from srs import lvhd_layout
+from srs import errors, lvhd_layout
 from srs.datapath import tap
 from srs.datapath.server import Server
-from srs.errors import SRUnavailable, VDIUnavailable
+from srs.errors import SRError, SRUnavailable, VDIUnavailable
 from srs.locks import Lock
 from srs.lvhd_slave import SlaveVolumes
 from srs.recovery import CRITICAL
@@ -79,6 +80,7 @@ def ask_master(session: Session, plugin: str, fn: str, arguments: dict[str, str]
 
     Raises:
         Failure: it cannot be asked, or the plugin failed.
+        SRError: the plugin failed with that.
         SRUnavailable: it is this host by now, and the SR's lock that it looks at is the caller's.
     """
     (pool,) = session.call("pool.get_all")
@@ -86,7 +88,21 @@ def ask_master(session: Session, plugin: str, fn: str, arguments: dict[str, str]
     if master == session.host:
         raise SRUnavailable("this host has become the master: try again")
     arguments = {**arguments, "hostRef": master}
-    return str(session.call("host.call_plugin", master, plugin, fn, arguments))
+    try:
+        return str(session.call("host.call_plugin", master, plugin, fn, arguments))
+    except Failure as failure:
+        raise _raised_there(failure) from failure
+
+
+def _raised_there(failure: Failure) -> Exception:
+    """The error of the storage manager that a plugin failed with, or else the failure."""
+    if failure.error != "XENAPI_PLUGIN_FAILURE":
+        return failure
+    _, _, name, text = failure.details
+    kind = getattr(errors, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, SRError)):
+        return failure
+    return kind(text.removeprefix(kind.description).removeprefix(" [opterr=").removesuffix("]"))
 
 
 @contextmanager
@@ -131,7 +147,7 @@ def _is_being_changed(sr: CowSR, uuid: str, ref: str) -> bool:
 def _require_master_at_work(sr: CowSR) -> None:
     try:
         working = ask_master(sr.session, "sr-master", "is_working", {"srUuid": sr.uuid}) == "True"
-    except Failure:
+    except (Failure, SRError):
         working = False
     if not working:
         raise SRUnavailable(CRITICAL)

@@ -85,4 +85,9 @@ def call(name: str, fn: str, arguments: dict[str, str]) -> dict[str, object]:
     except Failure as failure:
         return {"error": failure.details}
     except Exception as error:
-        return {"error": ["XENAPI_PLUGIN_FAILURE", fn, type(error).__name__, str(error)]}
+        return {"error": describe(fn, error)}
+
+
+def describe(fn: str, error: Exception) -> list[str]:
+    """An exception of a function as an error of the XenAPI."""
+    return ["XENAPI_PLUGIN_FAILURE", fn, type(error).__name__, str(error)]

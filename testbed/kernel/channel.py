@@ -76,9 +76,7 @@ class Channel:
         lost: called once the guest has gone, before anybody who waits hears of it.
     """
 
-    def __init__(
-        self, link: Link, died: Callable[[], Exception], lost: Callable[[], None]
-    ) -> None:
+    def __init__(self, link: Link, died: Callable[[], Exception], lost: Callable[[], None]) -> None:
         self._link = link
         self._died = died
         self._lost = lost

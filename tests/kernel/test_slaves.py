@@ -196,6 +196,25 @@ def test_a_slave_has_the_master_make_room(shared: Shared) -> None:
     assert shared.read(shared.master, vdi, 8, at=_SIZE - 8) == b"x" * 8
 
 
+def test_a_master_that_has_no_room(shared: Shared) -> None:
+    """The slave answers what the master said; nothing has changed, and later there is room."""
+    vdi = shared.create()
+    shared.write(shared.master, vdi, b"text")
+    snapshot = shared.api.VDI.snapshot(vdi)
+    before = shared.api.VDI.get_record(snapshot)
+    run = shared.master.kernel.run
+    filler = ["lvcreate", "-y", "-Wn", "-Zn", "-an", "-n", "filler", "-l", "100%FREE"]
+    assert run([*filler, shared.group]).returncode == 0
+    with pytest.raises(XenAPI.Failure) as refused, shared.plugged(shared.slave, snapshot):
+        pass
+    assert refused.value.details[0] == "SR_BACKEND_FAILURE_44"
+    assert "bytes needed" in refused.value.details[2]
+    assert shared.api.VDI.get_record(snapshot) == before
+    assert run(["lvremove", "-y", f"{shared.group}/filler"]).returncode == 0
+    with shared.plugged(shared.slave, snapshot) as device:
+        assert shared.slave.read(device, 0, 4) == b"text"
+
+
 def test_two_hosts_do_not_write_one_disk(shared: Shared) -> None:
     vdi = shared.create()
     with shared.plugged(shared.slave, vdi) as device:

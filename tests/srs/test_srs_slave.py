@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from srs import paths, slave
+from srs import paths, plugins, slave
 from srs.datapath import tap
-from srs.errors import APISession, SRUnavailable
-from srs.session import Session
+from srs.errors import APISession, SRError, SRNoSpace, SRUnavailable
+from srs.session import Failure, Session
 
 
 class _Appointed(Session):
@@ -21,6 +21,37 @@ def test_a_slave_that_was_appointed_does_not_ask_itself() -> None:
     """It would see its own lock, or wait for it."""
     with pytest.raises(SRUnavailable, match="become the master"):
         slave.ask_master(_Appointed("session", host="here"), "sr-master", "is_working", {})
+
+
+class _Asking(Session):
+    """A session on a host whose master's plugin fails."""
+
+    def __init__(self, *details: str) -> None:
+        super().__init__("session", host="here")
+        self._details = details
+
+    def call(self, method: str, *params: object) -> object:
+        if method == "host.call_plugin":
+            raise Failure(method, list(self._details))
+        return {"pool.get_all": ["pool"], "pool.get_master": "there"}[method]
+
+
+@pytest.mark.parametrize("error", [SRNoSpace("8 bytes needed"), SRUnavailable()])
+def test_what_the_master_answers_keeps_its_code(error: SRError) -> None:
+    details = plugins.describe("attach", error)
+    with pytest.raises(type(error)) as raised:
+        slave.ask_master(_Asking(*details), "lvhd-thin", "attach", {})
+    assert raised.value.text == error.text
+
+
+@pytest.mark.parametrize(
+    "details",
+    [("HOST_OFFLINE", "there"), *(plugins.describe("f", e) for e in (KeyError("a"), OSError(5)))],
+)
+def test_what_no_driver_raises_stays_a_failure(details: tuple[str, ...]) -> None:
+    with pytest.raises(Failure) as raised:
+        slave.ask_master(_Asking(*details), "lvhd-thin", "attach", {})
+    assert raised.value.details == list(details)
 
 
 class _Slow(Session):
