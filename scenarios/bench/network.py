@@ -1,19 +1,26 @@
-"""`ci/bench network`: two guests on the switch, and how long a storage kernel and hosts take."""
+"""`ci/bench network`: guests on the switch, a pool, and SRs that its hosts share."""
 
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 from rich.console import Console
 from rich.table import Table
 
-from testbed.host import Host
+from scenarios.storage import Repository
 from testbed.machine import Machine
 from testbed.network import Network
+from testbed.pool import Pool
+from testbed.sharing import provision_shared
 from testbed.storagehost import StorageKernel
 
 _BYTES = 64 << 20
 _ROUNDS = 500
+_DISK = 16 << 20
+
+#: Seconds from nothing to a disk of such an SR in two hosts.
+_SHARED = {"nfs": 4, "lvhdoiscsi": 6, "lvhdohba": 3}
 
 #: The receiver says in a pipe that it listens. First comes a byte to and fro, then everything.
 _SERVE = f"""
@@ -57,27 +64,29 @@ def _tcp(one: Machine, two: Machine) -> tuple[float, float]:
     return round_trip, rate
 
 
-def _boot() -> float:
-    """Seconds until a storage kernel and two hosts are up, all at once."""
-    with Network() as network:
-        machines = [
-            StorageKernel(network),
-            Host(network=network, name="one"),
-            Host(network=network, name="two"),
-        ]
-        began = time.monotonic()
-        try:
-            with ThreadPoolExecutor(len(machines)) as threads:
-                list(threads.map(lambda machine: machine.start(), machines))
-            return time.monotonic() - began
-        finally:
-            for machine in machines:
-                machine.close()
+def _pool() -> Iterator[tuple[str, str, str]]:
+    """A storage kernel, two hosts and xapi; then each kind of SR on both, and a disk in both."""
+    began = time.monotonic()
+    with Pool(hosts=2, storage=True) as pool:
+        yield "storage kernel and two hosts up", f"{time.monotonic() - began:.2f} s", "<= 6 s"
+        session = pool.session()
+        for kind, bound in _SHARED.items():
+            began = time.monotonic()
+            sr = Repository(pool.hosts[0], session, provision_shared(pool, session, kind))
+            made = time.monotonic()
+            with ExitStack() as plugs:
+                vdi = sr.create(_DISK)
+                for host in pool.hosts:
+                    plugs.enter_context(vdi.on(host).plugged("RO"))
+                attached = time.monotonic()
+            what = f"{kind}: server's part, SR.create and both PBDs + a disk in both hosts"
+            parts = f"{made - began:.2f} + {attached - made:.2f} s"
+            yield what, parts, f"<= {bound} s"
 
 
 def _measure() -> Iterator[tuple[str, str, str]]:
     """What, measured, promised."""
-    yield "storage kernel and two hosts up", f"{_boot():.2f} s", "<= 6 s"
+    yield from _pool()
     with Network() as network, StorageKernel(network) as one, StorageKernel(network) as two:
         round_trip, rate = _tcp(one, two)
         yield "TCP round trip, one byte", f"{round_trip * 1e6:.0f} us", "-"
