@@ -50,6 +50,7 @@ class Host(Member):
         address: see Machine.
         shelf: see Machine.
         extra_memory: see Machine.
+        tree: see Machine.
         gc_pause: seconds after a scan, delete or revert until a garbage collector of the SR
             begins by itself; None: only `gc` collects.
     """
@@ -67,6 +68,7 @@ class Host(Member):
         address: str = "",
         shelf: Shelf | None = None,
         extra_memory: int = 0,
+        tree: Path | None = None,
         gc_pause: float | None = 5.0,
     ) -> None:
         super().__init__(
@@ -78,6 +80,7 @@ class Host(Member):
             address=address,
             shelf=shelf,
             extra_memory=extra_memory,
+            tree=tree,
         )
         self._seed = seed
         self._port = port

@@ -69,6 +69,7 @@ class Machine:
         address: of the card; the network chooses one where none is given.
         shelf: whose disks it may plug in, beside its own.
         extra_memory: bytes beyond what its kernel usually has.
+        tree: the directory that holds the package `srs` with its drivers; None for our own.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Machine:
         address: str = "",
         shelf: Shelf | None = None,
         extra_memory: int = 0,
+        tree: Path | None = None,
     ) -> None:
         self.hostname = name
         self._kind = choose(kernel)
@@ -93,6 +95,7 @@ class Machine:
         self.nics: tuple[Nic, ...] = () if network is None else (network.plug(address),)
         self._shelf = shelf
         self._extra_memory = extra_memory
+        self._tree = tree
         self._disks: list[Disk] = []
         self._disk_numbers = itertools.count()
         self._directories: dict[str, Disk] = {}
@@ -141,6 +144,7 @@ class Machine:
             drivers=self._drivers,
             shelf=None if self._shelf is None else self._shelf.path,
             extra_memory=self._extra_memory,
+            tree=self._tree,
         )
         self._nfs = NfsServer(self._kernel, self.address if self.nics else "127.0.0.1")
         self._offer_services(self._kernel)

@@ -11,6 +11,7 @@ from testbed.guest.frames import pack_body
 from testbed.guest.setup import HOST_ROOT
 from testbed.kernel.channel import Answer, Channel
 from testbed.kernel.console import Console
+from testbed.kernel.guestconfig import ROOT
 from testbed.kernel.process import KernelProcess, explain
 from testbed.network import Nic
 from testbed.state import StateDirectory
@@ -51,6 +52,7 @@ class Kernel(ABC):
         drivers: whether storage drivers run inside.
         shelf: a directory with disks that other kernels may have plugged in at the same time.
         extra_memory: bytes beyond the usual, where a kernel has memory of its own.
+        tree: the directory that holds the package `srs` with the drivers; None for our own.
     """
 
     kind: str
@@ -65,6 +67,7 @@ class Kernel(ABC):
         drivers: bool = True,
         shelf: Path | None = None,
         extra_memory: int = 0,
+        tree: Path | None = None,
     ) -> None:
         self.state = state
         self.name = name
@@ -72,6 +75,7 @@ class Kernel(ABC):
         self.drivers = drivers
         self.shelf = shelf
         self.extra_memory = extra_memory
+        self.tree = ROOT if tree is None else tree.resolve()
         # Below the guest's other name for its root: /tmp is hidden when it looks for them.
         self.variants = [f"{HOST_ROOT}{path.resolve()}" for path in variants]
         self._services: dict[str, Path] = {}

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from testbed.errors import PackageMissing
+from testbed.errors import DeviceRefused, PackageMissing
 from testbed.run import run
 
 #: The directory that holds the packages testbed and srs.
@@ -23,7 +23,7 @@ _SCRIPT = """\
 import time
 started = time.monotonic()
 import sys
-sys.path.insert(0, {root!r})
+sys.path[:0] = {path!r}
 from testbed.guest import boot
 boot.main({config!r}, started)
 """
@@ -42,12 +42,20 @@ def interpreter() -> Path:
 
 
 @lru_cache
-def compile_sources() -> None:
+def compile_sources(tree: Path = ROOT) -> None:
     """Byte-compile what the guest imports: it cannot write, and compiling costs seconds.
 
     Directories that this user cannot write are left alone: they were installed compiled.
+
+    Args:
+        tree: the directory that holds the package `srs`.
+
+    Raises:
+        DeviceRefused: it holds none.
     """
-    directories = [str(ROOT / "srs"), str(ROOT / "testbed" / "guest")]
+    if not (tree / "srs" / "__init__.py").is_file():
+        raise DeviceRefused(f"{tree} holds no package `srs`")
+    directories = [str(tree / "srs"), str(ROOT / "testbed" / "guest")]
     tag = run([str(interpreter()), "-I", "-S", "-c", _SHOW_MAGIC]).strip()
     if tag == importlib.util.MAGIC_NUMBER.hex():
         for directory in filter(_writable, directories):
@@ -65,6 +73,7 @@ def _writable(directory: str) -> bool:
     return os.access(directory, os.W_OK)
 
 
-def write_script(path: Path, config: dict[str, Any]) -> None:
-    """Write the start script; `config` is read by testbed/guest/setup.py."""
-    path.write_text(_SCRIPT.format(root=str(ROOT), config=config), encoding="utf-8")
+def write_script(path: Path, config: dict[str, Any], tree: Path = ROOT) -> None:
+    """Write the start script; `config` is read by testbed/guest/setup.py, `tree` as above."""
+    places = [str(place) for place in dict.fromkeys((tree, ROOT))]
+    path.write_text(_SCRIPT.format(path=places, config=config), encoding="utf-8")

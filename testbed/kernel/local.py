@@ -78,10 +78,11 @@ class LocalKernel(Kernel):
         drivers: bool = True,
         shelf: Path | None = None,
         extra_memory: int = 0,
+        tree: Path | None = None,
     ) -> None:
         super().__init__(
             state, name, variants,
-            nics=nics, drivers=drivers, shelf=shelf, extra_memory=extra_memory,
+            nics=nics, drivers=drivers, shelf=shelf, extra_memory=extra_memory, tree=tree,
         )  # fmt: skip
         self._disks: set[str] = set()
 
@@ -104,7 +105,7 @@ class LocalKernel(Kernel):
         reason = self.missing()
         if reason:
             raise BootFailed(reason, "")
-        guestconfig.compile_sources()
+        guestconfig.compile_sources(self.tree)
         started = time.monotonic()
         ours, theirs = socket.socketpair()
         config = {
@@ -118,7 +119,7 @@ class LocalKernel(Kernel):
             "drivers": self.drivers,
         }
         script = self.state.path / "init.py"
-        guestconfig.write_script(script, config)
+        guestconfig.write_script(script, config, self.tree)
         self._console = Console()
         python = str(guestconfig.interpreter())
         self._process = KernelProcess(

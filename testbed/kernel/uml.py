@@ -68,6 +68,8 @@ class UmlKernel(Kernel):
         nics: see Kernel; the first is vec0 inside.
         drivers: see Kernel.
         shelf: see Kernel.
+        extra_memory: see Kernel.
+        tree: see Kernel.
     """
 
     kind = "uml"
@@ -84,10 +86,11 @@ class UmlKernel(Kernel):
         drivers: bool = True,
         shelf: Path | None = None,
         extra_memory: int = 0,
+        tree: Path | None = None,
     ) -> None:
         super().__init__(
             state, name, variants,
-            nics=nics, drivers=drivers, shelf=shelf, extra_memory=extra_memory,
+            nics=nics, drivers=drivers, shelf=shelf, extra_memory=extra_memory, tree=tree,
         )  # fmt: skip
         self._memory = memory + extra_memory
         self._raid6 = raid6
@@ -108,7 +111,7 @@ class UmlKernel(Kernel):
         """Start the guest; returns the seconds until its agent was ready."""
         if not PROGRAM.exists():
             raise PackageMissing(str(PROGRAM), "user-mode-linux")
-        guestconfig.compile_sources()
+        guestconfig.compile_sources(self.tree)
         started = time.monotonic()
         self._write_start_script()
         self._console = Console()
@@ -287,7 +290,7 @@ class UmlKernel(Kernel):
             ],
             "drivers": self.drivers,
         }
-        guestconfig.write_script(self.state.path / "init.py", config)
+        guestconfig.write_script(self.state.path / "init.py", config, self.tree)
 
     def _command_line(
         self, memfd: int, line_0: tuple[int, int], line_1: tuple[int, int], cables: Sequence[int]

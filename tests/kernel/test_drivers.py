@@ -1,12 +1,15 @@
 """The processes of driver calls: one for each call as long as it runs, and clean for the next."""
 
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from xmlrpc.client import dumps, loads
 
 import pytest
 
-from testbed.errors import GuestFault
+from testbed.errors import DeviceRefused, GuestFault
+from testbed.kernel.guestconfig import ROOT
 from testbed.kernel.uml import UmlKernel
 from testbed.state import StateDirectory, base
 
@@ -117,3 +120,26 @@ def test_calls_at_the_same_time_have_processes_of_their_own(guest: UmlKernel) ->
         assert process_of(guest, "clean") != waiting
         guest.run(["sh", "-c", "echo > /run/go"])
         assert first.result(60) == waiting
+
+
+def test_another_tree_of_drivers(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    shutil.copytree(ROOT / "srs", tree / "srs", ignore=shutil.ignore_patterns("__pycache__"))
+    registry = tree / "srs" / "registry.py"
+    registry.write_text(registry.read_text() + "\ndef names():\n    return ['of another tree']\n")
+    state = StateDirectory(base(), "test")
+    kernel = UmlKernel(state, "drivers", tree=tree)
+    try:
+        kernel.boot()
+        assert kernel.driver_call(None, "").value == ["of another tree"]
+    finally:
+        kernel.power_off()
+        state.close()
+
+
+def test_a_directory_without_drivers(tmp_path: Path) -> None:
+    state = StateDirectory(base(), "test")
+    kernel = UmlKernel(state, "drivers", tree=tmp_path)
+    with pytest.raises(DeviceRefused, match="holds no package `srs`"):
+        kernel.boot()
+    state.close()
