@@ -69,7 +69,10 @@ class Stage:
         return model
 
     def must_be_one_of(self, worlds: Iterable[World], seen: Mapping[str, Content]) -> World:
-        """Compare every disk, and what calls have seen, with each world; the one that it is."""
+        """Compare every disk, and what calls have seen, with each world; the one that it is.
+
+        There is no disk beside those of that world: a call that was refused has left nothing.
+        """
         found = {role: vdi.content() for role, vdi in self.roles.items() if vdi.exists()} | dict(
             seen
         )
@@ -78,11 +81,18 @@ class Stage:
         ]
         for world, contents in zip(worlds, expected, strict=True):
             if contents == found:
+                self._must_be_all(world)
                 return world
         known = {self.content(label, size): f"{label} {size >> 20} MiB"
                  for label in self.models for size in (SIZE, GROWN)}  # fmt: skip
         told = {role: known.get(content, str(content)) for role, content in found.items()}
         raise AssertionError(f"no order leads to {told}; these would: {list(worlds)}")
+
+    def _must_be_all(self, world: World) -> None:
+        disks = {vdi.ref for role, vdi in self.roles.items() if role in world}
+        if strays := self.sr.vdis() - self.sr.base_copies() - disks:
+            records = self.sr.api.VDI.get_all_records()
+            raise AssertionError(f"left by a refused call: {[records[ref] for ref in strays]}")
 
     def must_be_whole(self, world: World) -> None:
         """Every invariant, every byte."""

@@ -4,8 +4,16 @@ import struct
 
 import pytest
 
-from scenarios.concurrency.serial import copied, reverted_to, without, worlds_after
+from scenarios.concurrency.serial import (
+    SIZE,
+    Stage,
+    copied,
+    reverted_to,
+    without,
+    worlds_after,
+)
 from scenarios.lvmtext import BadMetadata, read_group
+from scenarios.plugin import RepositoryCache
 
 START = {"disk": ("C", 4), "old": ("A", 2)}
 
@@ -23,6 +31,15 @@ def test_orders_that_cannot_be() -> None:
     assert worlds_after(START, [reverted_to("old"), without("old")]) == [{"disk": ("A", 2)}]
     assert worlds_after(START, [without("old"), without("old")]) == []
     assert worlds_after(START, []) == [START]
+
+
+def test_a_disk_that_a_refused_call_left(repositories: RepositoryCache) -> None:
+    with repositories.lend("file") as sr:
+        stage = Stage.build(sr)
+        assert stage.must_be_one_of([stage.world()], {}) == stage.world()
+        sr.create(SIZE, label="stray")
+        with pytest.raises(AssertionError, match="left by a refused call: .*stray"):
+            stage.must_be_one_of([stage.world()], {})
 
 
 TEXT = """
