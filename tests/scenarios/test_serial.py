@@ -38,7 +38,7 @@ def test_a_disk_that_a_refused_call_left(repositories: RepositoryCache) -> None:
         stage = Stage.build(sr)
         assert stage.must_be_one_of([stage.world()], {}) == stage.world()
         sr.create(SIZE, label="stray")
-        with pytest.raises(AssertionError, match="left by a refused call: .*stray"):
+        with pytest.raises(AssertionError, match=r"left by a refused call: .*stray"):
             stage.must_be_one_of([stage.world()], {})
 
 
