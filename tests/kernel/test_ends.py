@@ -5,13 +5,14 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from testbed import state
 from testbed.errors import KernelDied
 from testbed.kernel.uml import UmlKernel
 from testbed.state import memory_base, sweep
@@ -19,7 +20,9 @@ from testbed.state import memory_base, sweep
 Boot = Callable[[], UmlKernel]
 
 _BOOTS_AND_WAITS = """
-import threading
+import pathlib, sys, threading
+import testbed.state
+testbed.state._MEMORY = pathlib.Path(sys.argv[1])
 from testbed.kernel.uml import UmlKernel
 from testbed.state import StateDirectory, base
 state = StateDirectory(base(), "orphan")
@@ -54,15 +57,17 @@ def parent(process: int) -> int:
     return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-def memory_directories() -> set[str]:
-    try:
-        return set(os.listdir(memory_base()))
-    except FileNotFoundError:
-        return set()
+@pytest.fixture(autouse=True)
+def alone(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Own directories: other kernels come and go while these tests look for what is left."""
+    monkeypatch.setattr(state, "_MEMORY", scratch)
+    with tempfile.TemporaryDirectory() as short:
+        monkeypatch.setenv("SR_TESTBED_STATE", short)
+        yield
 
 
-def killed_under(kernel: UmlKernel, kill: Callable[[], object]) -> tuple[KernelDied, float]:
-    """The error that a call gets when `kill` strikes under it, and how long that took."""
+def killed_under(kernel: UmlKernel, kill: Callable[[], object]) -> KernelDied:
+    """The error that a call gets when `kill` strikes under it."""
     caught: list[KernelDied] = []
     kernel.run(["mkfifo", "/run/fifo"])
 
@@ -74,23 +79,21 @@ def killed_under(kernel: UmlKernel, kill: Callable[[], object]) -> tuple[KernelD
 
     thread = threading.Thread(target=wait_for_nothing)
     thread.start()
-    began = time.monotonic()
     kill()
     thread.join(30)
     assert len(caught) == 1
-    return caught[0], time.monotonic() - began
+    return caught[0]
 
 
-def assert_nothing_is_left(kernel: UmlKernel, memory_before: set[str]) -> None:
+def assert_nothing_is_left(kernel: UmlKernel) -> None:
     pid = kernel.pid
     kernel.power_cut()
     assert group(pid) == []
     assert not kernel.running
-    assert memory_directories() <= memory_before
+    assert not list(memory_base().glob("*"))
 
 
 def test_power_off(boot: Boot) -> None:
-    before = memory_directories()
     kernel = boot()
     pid = kernel.pid
     assert group(pid)
@@ -98,11 +101,10 @@ def test_power_off(boot: Boot) -> None:
     assert group(pid) == []
     with pytest.raises(KernelDied, match="powered off"):
         kernel.call("sync")
-    assert_nothing_is_left(kernel, before)
+    assert_nothing_is_left(kernel)
 
 
 def test_panic(boot: Boot) -> None:
-    before = memory_directories()
     kernel = boot()
     panic = ["sh", "-c", "echo c > /proc/sysrq-trigger"]
 
@@ -110,44 +112,39 @@ def test_panic(boot: Boot) -> None:
         with pytest.raises(KernelDied):
             kernel.run(panic)
 
-    error, seconds = killed_under(kernel, kill)
+    error = killed_under(kernel, kill)
     assert "it panicked" in str(error)
     assert "sysrq" in error.console
-    assert seconds < 5
-    assert_nothing_is_left(kernel, before)
+    assert_nothing_is_left(kernel)
 
 
 def test_killed_from_outside(boot: Boot) -> None:
     """Only the main process, as an out-of-memory killer would: its children must go too."""
-    before = memory_directories()
     kernel = boot()
-    error, seconds = killed_under(kernel, lambda: os.kill(kernel.pid, signal.SIGKILL))
+    error = killed_under(kernel, lambda: os.kill(kernel.pid, signal.SIGKILL))
     assert "SIGKILL" in str(error)
-    assert seconds < 5
-    assert_nothing_is_left(kernel, before)
+    assert_nothing_is_left(kernel)
 
 
 def test_power_cut(boot: Boot) -> None:
-    before = memory_directories()
     kernel = boot()
-    error, seconds = killed_under(kernel, kernel.power_cut)
+    error = killed_under(kernel, kernel.power_cut)
     assert "its power was cut" in str(error)
-    assert seconds < 5
-    assert_nothing_is_left(kernel, before)
+    assert_nothing_is_left(kernel)
 
 
 @pytest.mark.parametrize("busy", [False, True])
 def test_the_owner_is_killed(busy: bool) -> None:
     """No cleanup code runs, and the guest ends all the same; its files go with the next one."""
     owner = subprocess.Popen(
-        [sys.executable, "-c", _BOOTS_AND_WAITS],
+        [sys.executable, "-c", _BOOTS_AND_WAITS, memory_base().parent],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
     assert owner.stdout is not None
     assert owner.stdin is not None
-    pid, state = owner.stdout.readline().split()
+    pid, directory = owner.stdout.readline().split()
     if busy:
         owner.stdin.write("echo started > /dev/kmsg; while :; do :; done\n")
         owner.stdin.flush()
@@ -160,6 +157,7 @@ def test_the_owner_is_killed(busy: bool) -> None:
     assert select.select([guarding], [], [], 10)[0]
     os.close(guarding)
     assert group(int(pid)) == []
-    assert Path(state) in sweep(Path(state).parent)
-    assert not Path(state).exists()
-    sweep(memory_base())
+    assert Path(directory) in sweep(Path(directory).parent)
+    assert not Path(directory).exists()
+    assert sweep(memory_base())
+    assert not list(memory_base().iterdir())
