@@ -1,5 +1,6 @@
 """An export for one scenario, and SRs on it."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 import XenAPI
 
+from scenarios.background import PATIENCE
 from scenarios.storage import Repository
 from testbed.devices.nfs import Export
 from testbed.host import Host
@@ -83,6 +85,18 @@ class Filer:
         """Unplug an SR, and plug it in again."""
         self.unplug(sr)
         self.plug(sr)
+
+    def wait_for_server(self, sr: Repository) -> None:
+        """Wait until the host's kernel has found a server that came back.
+
+        It connects anew 3 seconds after the last time, then 6, 12 ... Requests that a soft mount
+        gives up before fail, at the mount point itself with ESTALE: the kernel's file system layer
+        makes that of any failure to look at it again.
+        """
+        deadline = time.monotonic() + PATIENCE
+        # Asks the server, and stands still for as long as the mount has patience.
+        while self.host.kernel.run(["stat", "-f", f"/run/sr-mount/{sr.uuid}"]).returncode:
+            assert time.monotonic() < deadline, "the server is back, the host does not notice"
 
     def listed(self, below: str = "") -> list[str]:
         """Names on the server, in the export or in a directory of it."""

@@ -32,10 +32,11 @@ def test_server_restarts_in_the_middle_of_a_revert(filer: Filer, nfsversion: str
     """The revert goes on when the server is back, and so does a second one."""
     with filer.repository(nfsversion=nfsversion) as sr:
         disk, snapshot, wanted, _ = reverted_and_lost(sr)
-        with filer.host.fist(_DEST, action="sleep 0.2") as fist, calls(sr) as start:
-            revert = start(lambda own: own.api.VDI.revert(snapshot.ref))
-            assert fist.wait(60)
-            filer.host.nfs.restart()
+        with calls(sr) as start:
+            with filer.host.fist(_DEST, action="hold") as fist:
+                revert = start(lambda own: own.api.VDI.revert(snapshot.ref))
+                assert fist.wait(60)
+                filer.host.nfs.restart()
             assert revert.outcome() == ""
         disk.must_hold(wanted)
         disk.write(one_sector("lost again", 0))
@@ -51,14 +52,16 @@ def test_server_goes_in_the_middle_of_a_revert(filer: Filer, nfsversion: str) ->
         filer.api.SR.set_other_config(sr.ref, _IMPATIENT)
         filer.replug(sr)
         disk, snapshot, wanted, lost = reverted_and_lost(sr)
-        with filer.host.fist(_DEST, action="sleep 0.2") as fist, calls(sr) as start:
-            revert = start(lambda own: own.api.VDI.revert(snapshot.ref))
-            assert fist.wait(60)
-            filer.host.nfs.stop()
+        with calls(sr) as start:
+            with filer.host.fist(_DEST, action="hold") as fist:
+                revert = start(lambda own: own.api.VDI.revert(snapshot.ref))
+                assert fist.wait(60)
+                filer.host.nfs.stop()
             try:
                 assert revert.outcome().startswith("SR_BACKEND_FAILURE_")
             finally:
                 filer.host.nfs.start()
+        filer.wait_for_server(sr)
         disk.must_hold(lost)
         snapshot.revert_live_disk()
         disk.must_hold(wanted)
@@ -99,6 +102,8 @@ def test_server_is_gone(filer: Filer, nfsversion: str) -> None:
             assert refused(filer.plug, sr)[0] == "SR_BACKEND_FAILURE_108"
         finally:
             filer.host.nfs.start()
+        # One that answers may be slower than one that is gone is given up.
+        filer.api.SR.set_other_config(sr.ref, {})
         filer.plug(sr)
         disk.must_hold(lost)
         snapshot.revert_live_disk()
