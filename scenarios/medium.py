@@ -89,11 +89,16 @@ class Medium:
     room: Room | None = None
 
     def parent_of(self, image: Stored) -> Stored | None:
-        """What an image stands on, by the identity that it has recorded; None for nothing."""
+        """What an image stands on, by the identity that it has recorded; None for nothing.
+
+        Nothing is what a raw one has recorded of it but the name.
+        """
         if image.head is None or not image.head.differencing:
             return None
-        wanted = image.head.parent_id
-        return next((i for i in self.images.values() if i.head and i.head.id == wanted), None)
+        wanted, name = image.head.parent_id, image.head.parent_name.replace("--", "-")
+        if any(wanted):
+            return next((i for i in self.images.values() if i.head and i.head.id == wanted), None)
+        return next((i for i in self.images.values() if i.raw and i.uuid in name), None)
 
     def chain(self, uuid: str) -> list[Stored]:
         """A disk and its ancestors, as far as they are there."""

@@ -39,6 +39,7 @@ SPLIT: Final = "clone"  # <base copy>_<clone, snapshot>
 REVERT: Final = "revert"  # <snapshot>[_...]
 RESIZE: Final = "resize"  # what it was, as the medium needs it
 INFLATE: Final = "inflate"  # size of the volume before, bytes
+ZERO: Final = "zero"  # the same, of a raw base copy that grows
 
 _TAG: Final = "journaler"
 _VALUE_TAG: Final = "journal."

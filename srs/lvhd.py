@@ -24,7 +24,7 @@ from srs.errors import InvalidArg, SRError, SRInUse, SRNotEmpty, SRUnavailable, 
 from srs.file import VHD_CAPABILITIES
 from srs.gc.medium import LEAF
 from srs.gc.volumes import VolumeMedium
-from srs.journal import INFLATE, RESIZE, REVERT, SPLIT, Entry, VolumeJournal
+from srs.journal import INFLATE, RESIZE, REVERT, SPLIT, ZERO, Entry, VolumeJournal
 from srs.lvhd_slave import SlaveVolumes
 from srs.lvhd_store import VolumeStore
 from srs.lvm import LVMError
@@ -41,7 +41,7 @@ from srs.vhd import VHDError
 from srs.volumes import EXTENT, VolumeGroup
 
 #: Kinds of journal entries, in the order in which they are settled; then come reverts.
-_ORDER: Final = (INFLATE, RESIZE, LEAF, SPLIT)
+_ORDER: Final = (INFLATE, ZERO, RESIZE, LEAF, SPLIT)
 
 
 class LVHDSR(CowSR):
@@ -416,6 +416,8 @@ class LVHDSR(CowSR):
         done = False
         if entry.kind == INFLATE:
             self.store.undo_inflation(entry)
+        elif entry.kind == ZERO:
+            self.store.undo_base_growth(entry)
         elif entry.kind == RESIZE:
             done = self.store.undo_growth(entry)
         elif entry.kind == REVERT:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from srs import fist, vhd
 from srs import lvhd_layout as layout
 from srs.errors import SRNoSpace, VDISize, VDIUnavailable
-from srs.journal import INFLATE, Entry, VolumeJournal
+from srs.journal import INFLATE, ZERO, Entry, VolumeJournal
 from srs.lvhd_peek import peek
 from srs.lvm import LVMError
 from srs.refcount import RefCounts
@@ -248,6 +248,27 @@ class VolumeStore:
         fist.point("LVHDRT_inflate_after_setSizePhys")
         self.journal.remove(INFLATE, uuid)
 
+    def grow_base(self, disk: Disk, size: int) -> None:
+        """Make a raw base copy larger; the disks that read it are paused, and see zeros there.
+
+        New extents hold what was there before. Until that is wiped nobody may open those disks:
+        recovery, which comes first, cuts the volume back.
+        """
+        name = self.volume_of(disk.uuid).name
+        self.require_free(-(-size // EXTENT) * EXTENT - disk.size + EXTENT)
+        entry = Entry(ZERO, disk.uuid, str(disk.size))
+        self.journal.create(entry.kind, entry.id, entry.value)
+        with fist.undone_by(lambda: self._give_up_growth(entry)):
+            self.group.activate(name)
+            self.group.resize(name, size)
+            fist.point("LVM_zero_after_setSize")
+            vhd.wipe(self.group.path(name), disk.size)
+        self.journal.remove(entry.kind, entry.id)
+
+    def _give_up_growth(self, entry: Entry) -> None:
+        self.undo_base_growth(entry)
+        self.journal.remove(entry.kind, entry.id)
+
     def give_room(self, disk: Disk, *, thick: bool) -> bool:
         """Reserve a disk's room, if it is to have it always (`thick`) or somebody writes to it.
 
@@ -298,6 +319,13 @@ class VolumeStore:
                 self.group.activate(volume.name)
                 self._wipe_end(volume.name)
                 self.deflate(entry.id, size)
+
+    def undo_base_growth(self, entry: Entry) -> None:
+        """Cut a raw base copy back to what it was: nothing was merged into the rest yet."""
+        if self.exists(entry.id):
+            volume, size = self.volume_of(entry.id), int(entry.value)
+            if volume.size > size:
+                self.group.resize(volume.name, size)
 
     def undo_growth(self, entry: Entry) -> bool:
         """Give back what a disk got that did not become larger; says whether it did."""

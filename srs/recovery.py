@@ -21,7 +21,8 @@ from srs import records
 from srs.datapath import tap
 from srs.errors import FistPoint, SRError, SRScan, VDIUnavailable
 from srs.gc.medium import LEAF
-from srs.journal import REVERT, SPLIT, Entry
+from srs.gc.tree import Forest
+from srs.journal import REVERT, SPLIT, ZERO, Entry
 from srs.lvm import LVMError
 from srs.records import BASE_COPY, Description
 from srs.session import Failure
@@ -56,7 +57,7 @@ def mend(sr: CowSR) -> dict[str, Unsettled]:
         except FistPoint:
             raise
         except _TROUBLE as error:
-            unsettled |= dict.fromkeys(disks_of(entry), Unsettled(entry, error))
+            unsettled |= dict.fromkeys(_blocked_by(sr, entry), Unsettled(entry, error))
     if ended:
         _account(sr)
     return unsettled
@@ -73,7 +74,7 @@ def is_final(sr: CowSR, uuid: str) -> bool:
     """After a failure: whether no entry will change the disk's images, once it was ended here."""
     try:
         for entry in sr.pending():
-            if uuid in disks_of(entry):
+            if uuid in _blocked_by(sr, entry):
                 sr.settle(entry)
     except FistPoint:
         raise
@@ -87,6 +88,14 @@ def disks_of(entry: Entry) -> list[str]:
     words = entry.value.split("_") if entry.kind in (SPLIT, REVERT, LEAF) else []
     others = words[:2] if entry.kind == SPLIT else words[:1]
     return [entry.id, *(word for word in others if uuid_in(word) == word and word)]
+
+
+def _blocked_by(sr: CowSR, entry: Entry) -> list[str]:
+    """The disks that nobody may use before an entry was ended."""
+    if entry.kind != ZERO:
+        return disks_of(entry)
+    # What reads a base copy that was about to grow would read rubbish at its end.
+    return [entry.id, *(leaf.uuid for leaf in Forest(sr.disks()).leaves_above(entry.id))]
 
 
 def _end(sr: CowSR, entry: Entry) -> None:

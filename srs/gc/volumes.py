@@ -21,7 +21,7 @@ from collections.abc import Callable
 
 from srs import fist, vhd
 from srs import lvhd_layout as layout
-from srs.errors import Unimplemented, VDISize
+from srs.errors import VDISize
 from srs.lvhd_store import VolumeStore
 from srs.vdi import Disk
 from srs.vhd.format import BLOCK
@@ -86,7 +86,8 @@ class VolumeMedium:
     def _grow(self, parent: Disk, size: int) -> None:
         fist.point("LVHDRT_resizing_while_vdis_are_paused")
         if parent.raw:
-            raise Unimplemented("a raw base copy does not grow")
+            self._store.grow_base(parent, size)
+            return
         try:
             vhd.resize(self.path(parent), size)
         except vhd.SizeRefused as error:

@@ -48,6 +48,7 @@ from srs.vhd.fixed import create_fixed
 from srs.vhd.format import BLOCK, DIFFERENCING, DYNAMIC, FIXED, MAX_SIZE, SECTOR
 from srs.vhd.info import Info, query
 from srs.vhd.modify import set_hidden, set_parent, set_physical_size
+from srs.vhd.raw import wipe
 from srs.vhd.repair import repair
 from srs.vhd.resize import resize, revert_journal
 from srs.vhd.scan import ScanFailed, Scanned, Volume, find_files, scan, scan_volumes
@@ -113,4 +114,5 @@ __all__ = [
     "set_parent",
     "set_physical_size",
     "snapshot",
+    "wipe",
 ]

@@ -1,9 +1,10 @@
 """A raw file or device, or the data of a fixed VHD: every sector of it is present."""
 
+import os
 from collections.abc import Iterator
 
 from srs.vhd import bitmap
-from srs.vhd.backing import ZEROS, Backing, zeros
+from srs.vhd.backing import ZEROS, AnyPath, Backing, zeros
 from srs.vhd.format import BLOCK, NULL_ID, SECTOR, Footer, blocks_of
 
 
@@ -82,3 +83,14 @@ class Raw:
             self.flush()
         finally:
             self.backing.close()
+
+
+def wipe(path: AnyPath, offset: int) -> None:
+    """Make a block device zeros from ``offset`` to its end, durably.
+
+    Raises:
+        StorageFailed: it cannot be opened or written; some of it may be zeros.
+    """
+    with Backing(os.fspath(path), writable=True) as device:
+        device.write_zeros(offset, device.size() - offset)
+        device.sync()

@@ -289,13 +289,19 @@ def test_a_leaf_is_in_the_journal_until_the_database_knows(
     bench.must_be_at_rest()
 
 
-def test_a_parent_that_is_raw_takes_the_data_and_stays(bench: Bench, tmp_path: Path) -> None:
+@pytest.mark.parametrize("growth", [0, BLOCK])
+def test_a_parent_that_is_raw_takes_the_data_and_stays(
+    bench: Bench, tmp_path: Path, growth: int
+) -> None:
     disk = bench.create()
     raw = new_uuid()
     (tmp_path / f"{raw}.raw").write_bytes(b"raw!" * (SIZE // 4))
     vhd.snapshot(tmp_path / f"{disk}.vhd", tmp_path / f"{raw}.raw", raw_parent=True)
     bench.contents[disk] = bytearray(b"raw!" * (SIZE // 4))
     bench.sr.scan()
+    if growth:
+        bench.grow(disk)
+        bench.write(disk, SIZE + 512, b"late" * 128)
     bench.write(disk, 512, b"over" * 128)
     bench.delete(bench.snapshot(disk))
     bench.write(disk, 2048, b"leaf" * 128)
@@ -305,4 +311,5 @@ def test_a_parent_that_is_raw_takes_the_data_and_stays(bench: Bench, tmp_path: P
     assert (len(report.coalesced), report.leaves, report.failed) == (1, [], {})
     bench.must_be_right()
     assert (tmp_path / f"{raw}.raw").read_bytes()[512:1024] == b"over" * 128
+    assert bench.sr.disk(raw).size == SIZE + growth
     assert bench.sr.disk(disk).parent == raw
