@@ -65,6 +65,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="kernel that hosts boot (default: auto)",
     )
     group.addoption(
+        "--profile",
+        default="quick",
+        choices=("quick", "nightly", "deep"),
+        help="how long random programs are tried (default: quick)",
+    )
+    group.addoption(
+        "--examples",
+        metavar="DIR",
+        help="where programs that failed are remembered; machines may share it",
+    )
+    group.addoption(
         "--keep",
         action="store_true",
         help="leave the state directory (disks, console) of a host whose scenario failed",

@@ -42,6 +42,7 @@ class Results:
     cells: dict[tuple[str, str], dict[str, Cell]] = field(default_factory=dict)
     kinds: dict[str, None] = field(default_factory=dict)
     failures: list[pytest.TestReport] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
 
     def add(self, report: pytest.TestReport) -> None:
@@ -53,6 +54,8 @@ class Results:
         self.kinds.setdefault(kind)
         cell = self.cells.setdefault((group, title), {}).setdefault(kind, Cell())
         cell.add(outcome, report.duration)
+        if report.when == "call":
+            self.notes += [str(text) for name, text in report.user_properties if name == "note"]
         if report.when == "call" or outcome != "passed":
             self.counts[outcome] = self.counts.get(outcome, 0) + 1
             cell.runs += 1
@@ -125,6 +128,8 @@ class Reporter:
             self._console.print(problem, markup=False)
         if self._results.cells:
             self._console.print(self._table())
+        for note in self._results.notes:
+            self._console.print(note, markup=False)
         for report in self._results.failures:
             self._show_failure(report)
         self._console.print(self._summary(), markup=False)

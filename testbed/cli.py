@@ -66,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
         help="auto takes uml where it is installed, else local, else says what to install",
     )
     _add_run(commands.add_parser("run", parents=[kernel], help="run scenarios, print a table"))
+    replay = commands.add_parser("replay", parents=[kernel], help="repeat programs that failed")
+    _add_replay(replay)
     _add_crash(commands.add_parser("crash", help="cut the power everywhere in an operation"))
     hosts = [kernel, _host_options()]
     up = commands.add_parser("up", parents=hosts, help="serve the XenAPI until Ctrl-C")
@@ -122,7 +124,30 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     run.add_argument("-x", dest="first", action="store_true", help="stop at the first failure")
     run.add_argument("--keep", action="store_true", help="leave the disks of a failed scenario")
     run.add_argument("--junit", metavar="FILE", help="write a junit file")
+    run.add_argument(
+        "--profile",
+        choices=("quick", "nightly", "deep"),
+        default="quick",
+        help="how long random programs are tried",
+    )
+    run.add_argument(
+        "--examples",
+        metavar="DIR",
+        help="remember random programs that failed, and begin with them",
+    )
     run.set_defaults(work=_run)
+
+
+def _add_replay(replay: argparse.ArgumentParser) -> None:
+    replay.add_argument(
+        "file", nargs="+", metavar="FILE", type=Path, help="what `testbed run property` printed"
+    )
+    replay.add_argument("--sr", action="append", metavar="KIND", help="SR kind; several are fine")
+    replay.add_argument("--keep", action="store_true", help="leave the disks of one that fails")
+    replay.set_defaults(
+        work=_replay, pool=0, workers="1", expression=None, first=False, junit=None,
+        profile="quick", examples=None,
+    )  # fmt: skip
 
 
 def _add_crash(crash: argparse.ArgumentParser) -> None:
@@ -170,9 +195,6 @@ def _scenario_directory() -> Path:
 
 def _run(options: argparse.Namespace) -> int:
     """A front to pytest: selection, distribution and junit are pytest's and xdist's."""
-    import pytest
-
-    _try_to_boot(options.kernel)
     directory = _scenario_directory()
     # pytest gives the whole file for a test id whose file exists not: check it here.
     names = options.scenario or (_POOL_GROUPS if options.pool else _DEFAULT_GROUPS)
@@ -180,6 +202,21 @@ def _run(options: argparse.Namespace) -> int:
     for path in chosen:
         if not Path(path.partition("::")[0]).exists():
             raise TestbedError(f"no scenario {path}", hint=f"groups: {_groups(directory)}")
+    return _pytest(options, directory, chosen)
+
+
+def _replay(options: argparse.Namespace) -> int:
+    for file in options.file:
+        if not file.is_file():
+            raise TestbedError(f"there is no file {file}")
+    files = [str(file.resolve()) for file in options.file]
+    return _pytest(options, _scenario_directory(), files)
+
+
+def _pytest(options: argparse.Namespace, directory: Path, chosen: Sequence[str]) -> int:
+    import pytest
+
+    _try_to_boot(options.kernel)
     argv = [
         *chosen,
         "--rootdir", str(directory),
@@ -192,6 +229,8 @@ def _run(options: argparse.Namespace) -> int:
         *(["-k", options.expression] if options.expression else []),
         *(["-x"] if options.first else []),
         *(["--keep"] if options.keep else []),
+        "--profile", options.profile,
+        *(["--examples", options.examples] if options.examples else []),
         *(["--junit-xml", options.junit] if options.junit else []),
         *(["-n", options.workers] if options.workers not in ("0", "1") else []),
     ]  # fmt: skip

@@ -1,0 +1,1 @@
+"""Random programs of storage operations on real SRs, held against a plain model."""

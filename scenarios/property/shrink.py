@@ -1,0 +1,63 @@
+"""Makes a failing program short.
+
+Hypothesis can do that, too, but knows nothing of steps: it tries some hundred variants, and on
+volumes each takes a second or more. Any part of a program is a program, so steps can simply be
+left out: first many at once, then one by one, and what is left is made smaller.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from scenarios.oracle import BLOCK
+from scenarios.property.steps import Crash, Create, Program, Write
+
+
+def shortest(program: Program, fails: Callable[[Program], bool]) -> Program:
+    """A part of a failing program that still fails, and from which nothing can be taken.
+
+    Args:
+        program: it fails.
+        fails: carries out a program.
+    """
+    tried: set[Program] = {program}
+
+    def still(candidate: Program) -> bool:
+        if candidate in tried:
+            return False
+        tried.add(candidate)
+        return fails(candidate)
+
+    size = len(program) // 2
+    while size:
+        smaller = next(filter(still, _without(program, size)), None)
+        if smaller is not None:
+            program = smaller
+        else:
+            size //= 2
+    while (simpler := next(filter(still, _simpler(program)), None)) is not None:
+        program = simpler
+    return program
+
+
+def _without(program: Program, size: int) -> Iterator[Program]:
+    """Without so many steps in a row, the last ones first."""
+    for start in range(len(program) - size, -1, -size):
+        yield program[:start] + program[start + size :]
+
+
+def _simpler(program: Program) -> Iterator[Program]:
+    """One step less, or one that is simpler."""
+    yield from _without(program, 1)
+    for number, step in enumerate(program):
+        simpler = None
+        match step:
+            case Crash(step=done):
+                simpler = done
+            case Create(size=size) if size > BLOCK:
+                simpler = replace(step, size=BLOCK)
+            case Write(offset=offset, length=length, fill=fill):
+                simpler = replace(step, offset=0, length=512, fill=min(fill, 1))
+                if (offset, length) == (0, 512):
+                    simpler = replace(step, fill=min(fill, 1))
+        if simpler is not None:
+            yield (*program[:number], simpler, *program[number + 1 :])

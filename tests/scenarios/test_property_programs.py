@@ -1,0 +1,163 @@
+"""The model, the programs and how they are made short: no kernel needed."""
+
+import sys
+from collections.abc import Iterable
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scenarios.oracle import BLOCK
+from scenarios.property.model import World
+from scenarios.property.shrink import shortest
+from scenarios.property.steps import (
+    Attach,
+    Clone,
+    Crash,
+    Create,
+    Destroy,
+    MakeVM,
+    Operation,
+    PowerCut,
+    Program,
+    Replug,
+    Resize,
+    Revert,
+    RevertVM,
+    Snapshot,
+    SnapshotVM,
+    Track,
+    Write,
+    as_scenario,
+    operation,
+)
+from scenarios.property.strategies import programs
+
+
+def world_after(steps: Iterable[Operation]) -> World:
+    world = World()
+    for step in steps:
+        assert world.makes_sense(step), step
+        assert not world.refusal(step), step
+        world.do(step)
+    return world
+
+
+TREE: tuple[Operation, ...] = (
+    Create("a", BLOCK),
+    Write("a", 0, 512, 1),
+    Snapshot("a", "s"),
+    Write("a", 0, 512, 2),
+)
+
+
+def test_a_revert_brings_back_bytes_size_and_tracking_and_leaves_the_snapshot() -> None:
+    world = world_after([*TREE, Resize("a", 2 * BLOCK), Track("a", True), Revert("s")])
+    assert world.disks["a"].content.content() == world.disks["s"].content.content()
+    assert (world.disks["a"].content.size, world.disks["a"].tracked) == (BLOCK, False)
+    world.do(Write("a", 512, 512, 3))
+    assert world.disks["s"].content.piece(512, 512) == bytes(512)
+
+
+@pytest.mark.parametrize(
+    ("before", "step", "code"),
+    [
+        ([], Revert("a"), "REVERT_ONLY_ALLOWED_ON_SNAPSHOT"),
+        ([Destroy("a")], Revert("s"), "HANDLE_INVALID"),
+        ([Attach("a", "RO")], Revert("s"), "VDI_IN_USE"),
+        ([Attach("s", "RW")], Revert("s"), ""),
+        ([], Resize("a", BLOCK // 2), "SR_BACKEND_FAILURE_79"),
+        ([], Resize("a", BLOCK), ""),
+        ([Attach("a", "RW")], Resize("a", 2 * BLOCK), "VDI_IN_USE"),
+        ([Attach("a", "RW")], Destroy("a"), "VDI_IN_USE"),
+        ([Attach("a", "RO")], Attach("a", "RW"), "VDI_IN_USE"),
+        ([Attach("a", "RW")], Snapshot("a", "t"), ""),
+        ([Attach("a", "RO")], Replug(), "VDI_IN_USE"),
+        ([Attach("a", "RO"), PowerCut()], Replug(), ""),
+        ([], Track("s", True), "OPERATION_NOT_ALLOWED"),
+    ],
+)
+def test_what_is_refused(before: list[Operation], step: Operation, code: str) -> None:
+    assert world_after([*TREE, *before]).refusal(step) == code
+
+
+def test_a_vm_goes_back_as_a_whole() -> None:
+    steps: list[Operation] = [*TREE, Create("b", BLOCK), MakeVM("vm", ("a", "b"))]
+    steps.append(SnapshotVM("vm", "v"))
+    world = world_after([*steps, Write("b", 0, 512, 1), Write("a", 0, 512, 0)])
+    assert not world.makes_sense(Destroy("a"))
+    world.disks["b"].attached = "RO"
+    assert world.refusal(RevertVM("v")) == "VDI_IN_USE"
+    world.disks["b"].attached = ""
+    world.do(RevertVM("v"))
+    for disk in ("a", "b"):
+        assert world.disks[disk].content.content() == world.disks[f"v.{disk}"].content.content()
+
+
+def test_what_an_interrupted_step_may_leave() -> None:
+    world = world_after([*TREE, Track("a", True), Attach("a", "RW")])
+    never, done, plain = world.outcomes(Snapshot("a", "t"), power_cut=True)
+    assert "t" not in never.disks
+    assert (done.disks["t"].of, plain.disks["t"].of) == ("a", "")
+    assert all(w.disks["a"].tracked is None and not w.disks["a"].attached for w in (never, done))
+    assert world.disks["a"].attached == "RW"  # the world itself stays
+
+
+@given(st.booleans(), st.data())
+def test_random_programs_make_sense(on_volumes: bool, data: st.DataObject) -> None:
+    """Where nothing is lost, every step has something to do, or something that refuses it."""
+    world = World()
+    for step in data.draw(programs(longest=40, on_volumes=on_volumes, power_cuts=True)):
+        done = operation(step)
+        assert world.makes_sense(done), step
+        if not world.refusal(done):
+            world.do(done)
+        else:
+            assert not isinstance(step, Crash)
+
+
+def test_a_failing_program_becomes_short() -> None:
+    """It fails when a revert to a written snapshot follows another one."""
+    noise: list[Operation] = [Create(name, 2 * BLOCK) for name in "bcdef"]
+    tail: Program = (
+        Revert("s"),
+        Write("s", 5 * 512, 40_000, 3),
+        Clone("a", "g"),
+        Revert("s"),
+        *noise,
+    )
+    tried = []
+
+    def fails(program: Program) -> bool:
+        tried.append(program)
+        reverts = [at for at, step in enumerate(program) if step == Revert("s")]
+        writes = [at for at, step in enumerate(program) if isinstance(step, Write)]
+        made = Snapshot("a", "s") in program and any(
+            isinstance(s, Create) and s.disk == "a" for s in program
+        )
+        return made and any(reverts[:1] < [at] < reverts[-1:] for at in writes)
+
+    found = shortest((*noise, *TREE, *tail), fails)
+    assert found == (
+        Create("a", BLOCK), Snapshot("a", "s"), Revert("s"), Write("s", 0, 512, 1), Revert("s"),
+    )  # fmt: skip
+    assert len(tried) == len(set(tried)) < 80
+
+
+def test_a_program_is_a_module(tmp_path: Path) -> None:
+    program = (*TREE, Crash(Revert("s"), "LVM_revert_renamed", "kill"), MakeVM("vm", ("a",)))
+    path = tmp_path / "found.py"
+    path.write_text(as_scenario(program, 'a has """other\\content'), encoding="utf-8")
+    spec = spec_from_file_location("found", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules["found"] = module
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        del sys.modules["found"]
+    assert program == module.STEPS
+    assert "other" in str(module.__doc__)
