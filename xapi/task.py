@@ -173,6 +173,10 @@ def set_status(call: Call, self: str, value: str) -> str:
     with db.transaction():
         if db.get("task", self, "served") and db.get("task", self, "status") not in _ENDED:
             raise not_allowed("The server works on the task: it says itself how it fares.")
+        if value == "failure":
+            # Whoever works by itself has nobody else to tell.
+            label, error = db.get("task", self, "name_label"), db.get("task", self, "error_info")
+            _log.warning("task %s failed: %s", label, error)
         if value in _ENDED:
             _end(db, self, status=value)
         else:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from scenarios.invariants import check
 from scenarios.storage import Repository
@@ -26,11 +27,22 @@ def by_itself(sr: Repository) -> Iterator[None]:
         sr.host.plugin_call("gc", "abort", {"srUuid": sr.uuid})
 
 
-def wait_until(sr: Repository, holds: Callable[[], bool]) -> None:
-    """Wait for records of disks to change until the condition holds."""
+def tasks(sr: Repository) -> dict[str, dict[str, Any]]:
+    """Those of the SR's collectors, by reference."""
+    found: dict[str, dict[str, Any]] = sr.api.task.get_all_records()
+    return {
+        ref: task
+        for ref, task in found.items()
+        if task["name_label"] == "Garbage Collection"
+        and task["other_config"].get("applies_to") == sr.ref
+    }
+
+
+def wait_until(sr: Repository, holds: Callable[[], bool], objects: str = "vdi") -> None:
+    """Wait for records of disks, or other objects, to change until the condition holds."""
     token = ""
     while not holds():
-        batch = sr.api.event_from(["vdi"], token, 60.0)
+        batch = sr.api.event_from([objects], token, 60.0)
         if token and not batch["events"]:
             raise AssertionError("nothing changed for a minute")
         token = batch["token"]

@@ -66,26 +66,28 @@ class Collector:
 
     Args:
         section: gives the SR as a driver's call has it: locked and mended.
-        check: raises Aborted when somebody needs the SR.
+        check: told how much is done, between 0 and 1; raises Aborted when it is to end.
         speed: how fast data were copied so far.
     """
 
     def __init__(
         self,
         section: Callable[[], AbstractContextManager[Bases]],
-        check: Callable[[], None],
+        check: Callable[[float], None],
         speed: leaf.Speed,
     ) -> None:
         self._section = section
         self._check = check
         self._speed = speed
         self._begun = False
+        #: Things that were done, and those that there were to do at the last look.
+        self._done, self._left = 0, 0
         #: Whether room was missing; None where none was needed.
         self._crowded: bool | None = None
         self._trackers: dict[str, leaf.Tracker] = {}
         self._report = Report()
 
-    def run(self, finish: Callable[[Bases], None]) -> Report:
+    def run(self, finish: Callable[[Bases, Report], None]) -> Report:
         """Work until there is nothing left to do.
 
         Args:
@@ -98,23 +100,29 @@ class Collector:
         """
         try:
             while self._do_one_thing(finish):
-                self._check()
+                self._done += 1
+                self._tell_progress(0.0)
         except Aborted:
             self._report.ended = "aborted"
         return self._report
 
-    def _do_one_thing(self, finish: Callable[[Bases], None]) -> bool:
+    def _tell_progress(self, share: float) -> None:
+        """Of the thing at hand so much is done, between 0 and 1."""
+        self._check((self._done + share) / max(1, self._done + self._left))
+
+    def _do_one_thing(self, finish: Callable[[Bases, Report], None]) -> bool:
         with self._section() as bases:
             switches = bases.sr.session.call("SR.get_other_config", bases.sr.ref)
             if switches.get("gc") == "false":
                 self._report.ended = "off"
-                finish(bases)
+                finish(bases, self._report)
                 return False
             if not self._begun:
                 bases.correct_records()
                 self._begun = True
             while self._clean(bases):
                 bases = Bases(bases.sr)
+            self._left = len(bases.forest.coalesceable()) + len(bases.forest.leaf_coalesceable())
             may_coalesce = switches.get("coalesce") != "false"
             may_leaf = may_coalesce and switches.get("leaf-coalesce") != "false"
             copy = self._begin_copy(bases) if may_coalesce else None
@@ -122,7 +130,7 @@ class Collector:
                 if may_leaf and self._do_a_leaf(bases):
                     return True
                 self._tell(bases)
-                finish(bases)
+                finish(bases, self._report)
                 return False
         self._carry_out(copy)
         return True
@@ -177,7 +185,7 @@ class Collector:
         with self._noting(copy.disk):
             begun = monotonic()
             try:
-                size = copy_down(copy.path, lambda behind, blocks: self._check())
+                size = copy_down(copy.path, lambda at, end: self._tell_progress(at / end))
             except _FAILURES:
                 with self._section() as bases:
                     bases.give_up(copy.disk, copy.parent)

@@ -13,6 +13,7 @@ from srs.gc.collector import Collector, Report
 from srs.gc.control import Aborted, Watch, active, is_wanted, kept_away, pause
 from srs.gc.leaf import Speed
 from srs.gc.merge import Bases
+from srs.gc.task import Task, shown
 from srs.gc.tree import Forest
 from srs.locks import Lock
 from srs.protocol import Request
@@ -65,9 +66,7 @@ def _become_collector(
                 watch.sleep(seconds)
                 session = Session.login(_ORIGINATOR)
                 try:
-                    _collector(driver, _for(request, session), watch).run(
-                        lambda bases: _end(bases.sr, session)
-                    )
+                    _work_to_the_end(driver, _for(request, session), session, watch)
                 finally:
                     session.logout()
     except Aborted:
@@ -85,16 +84,22 @@ def _complain(text: str) -> None:
         log.write(f"<4>{line}\n")
 
 
-def _end(sr: CowSR, session: Session) -> NoReturn:
-    """The process ends with its locks, `gc_active` first: it is the older descriptor."""
-    sr.cleanup()
-    session.logout()
-    os._exit(0)
+def _work_to_the_end(driver: type[CowSR], request: Request, session: Session, watch: Watch) -> None:
+    with shown(session, request, watch.check) as task:
+
+        def end(bases: Bases, report: Report) -> NoReturn:
+            # The process ends with its locks, `gc_active` first: it is the older descriptor.
+            task.end(report)
+            bases.sr.cleanup()
+            session.logout()
+            os._exit(0)
+
+        task.end(_collector(driver, request, watch, task).run(end))
 
 
-def _collector(driver: type[CowSR], request: Request, watch: Watch) -> Collector:
+def _collector(driver: type[CowSR], request: Request, watch: Watch, task: Task) -> Collector:
     speed = Speed(f"{paths.RUN}/{request.sr_uuid}.speed_log")
-    return Collector(lambda: _section(driver, request, watch), watch.check, speed)
+    return Collector(lambda: _section(driver, request, watch), task.check, speed)
 
 
 @contextmanager
@@ -152,8 +157,11 @@ def collect(sr_uuid: str, host: str) -> Report:
         try:
             # Now, because whoever had the lock may have unplugged the SR.
             driver, request = _look_up(session, sr_uuid, host)
-            with watch.listening():
-                return _collector(driver, request, watch).run(lambda bases: lock.release())
+            with watch.listening(), shown(session, request, watch.check) as task:
+                collector = _collector(driver, request, watch, task)
+                report = collector.run(lambda bases, report: lock.release())
+                task.end(report)
+                return report
         finally:
             if lock.held:
                 lock.release()

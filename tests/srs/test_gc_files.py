@@ -78,7 +78,8 @@ class Bench:
             yield Bases(self.sr)
 
         speed = Speed(str(self.path / "speed"))
-        return Collector(section, check, speed).run(lambda bases: None)
+        collector = Collector(section, lambda done: check(), speed)
+        return collector.run(lambda bases, report: None)
 
     def must_be_right(self) -> None:
         for uuid, content in self.contents.items():
