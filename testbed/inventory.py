@@ -1,7 +1,7 @@
 """What a host with a lasting directory has plugged in, written down for its next start.
 
     <directory>/host.json   {"disks": [[file, size, device], ...], "mounts": {path: file, ...},
-                             "exports": [path, ...]}
+                             "exports": [path, ...], "read_only": [path, ...]}
 
 The order of the disks is that of their plugging in. `device` is the name that the disk had
 inside, which may be another one next time.
@@ -22,11 +22,11 @@ _NAME = "host.json"
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """Disks, the paths inside where some of them are mounted, and those that NFS exports."""
+    """Disks, the paths inside where some are mounted, and exported ones: only for reading?"""
 
     disks: Sequence[Disk] = ()
     mounts: Mapping[str, Disk] = field(default_factory=dict)
-    exports: Sequence[str] = ()
+    exports: Mapping[str, bool] = field(default_factory=dict)
 
 
 def save(directory: Path, inventory: Inventory) -> None:
@@ -35,6 +35,7 @@ def save(directory: Path, inventory: Inventory) -> None:
         "disks": [[disk.path.name, disk.size, disk.device] for disk in inventory.disks],
         "mounts": {path: disk.path.name for path, disk in inventory.mounts.items()},
         "exports": list(inventory.exports),
+        "read_only": [path for path, read_only in inventory.exports.items() if read_only],
     }
     fresh = directory / f"{_NAME}.new"
     with fresh.open("w", encoding="utf-8") as file:
@@ -57,7 +58,8 @@ def load(directory: Path) -> Inventory:
             name: Disk(directory / name, size, device) for name, size, device in document["disks"]
         }
         mounts = {path: disks[name] for path, name in document["mounts"].items()}
-        exports = tuple(document.get("exports", ()))
+        read_only = document.get("read_only", ())
+        exports = {path: path in read_only for path in document.get("exports", ())}
     except FileNotFoundError:
         return Inventory()
     except (ValueError, TypeError, KeyError, AttributeError) as error:

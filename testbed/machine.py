@@ -99,7 +99,8 @@ class Machine:
         self._disks: list[Disk] = []
         self._disk_numbers = itertools.count()
         self._directories: dict[str, Disk] = {}
-        self._exported: list[str] = []
+        #: Directories below its NFS exports, and whether clients may only read them.
+        self._exported: dict[str, bool] = {}
         #: What stands on disks, and has to be set up again after each boot.
         self.equipment: list[Equipment] = []
         self._state: StateDirectory | None = None
@@ -126,7 +127,7 @@ class Machine:
             if self._directory is not None:
                 inventory = load(self.state_directory)
                 self._disks, self._directories = list(inventory.disks), dict(inventory.mounts)
-                self._exported = list(inventory.exports)
+                self._exported = dict(inventory.exports)
             self._came_up(self._replug())
         except BaseException:
             self.close()
@@ -199,8 +200,8 @@ class Machine:
         }
         for path, disk in self._directories.items():
             self.kernel.call("mount", source=self.like(disk).device, target=path, kind="ext4")
-        for path in self._exported:
-            self.nfs.export(path)
+        for path, read_only in self._exported.items():
+            self.nfs.export(path, read_only=read_only)
         for item in self.equipment:
             item.plug()
         return {old: new for old, new in renamed.items() if old != new}
@@ -363,18 +364,27 @@ class Machine:
         """A fresh file system like `add_directory`'s, exported by this machine's NFS server."""
         path = self.add_directory(size, layered=layered)
         try:
-            export = self.nfs.export(path)
+            return self.export(path)
         except BaseException:
             self.remove_directory(path)
             raise
-        self._exported.append(path)
+
+    def export(self, directory: str, *, read_only: bool = False) -> Export:
+        """Have the NFS server export a directory, after each boot again; see NfsServer.export."""
+        export = self.nfs.export(directory, read_only=read_only)
+        self._exported[directory] = read_only
         self._write_inventory()
         return export
 
+    def withdraw(self, export: Export) -> None:
+        """Undo `export`; see NfsServer.withdraw."""
+        self.nfs.withdraw(export)
+        del self._exported[export.directory]
+        self._write_inventory()
+
     def remove_export(self, export: Export) -> None:
         """Take back what `add_export` made, and remove its disk."""
-        self.nfs.withdraw(export)
-        self._exported.remove(export.directory)
+        self.withdraw(export)
         self.remove_directory(export.directory)
 
     # --- blocks: what a VM would see -----------------------------------------------------

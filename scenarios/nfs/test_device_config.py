@@ -44,6 +44,21 @@ def test_without_a_path_the_exports_are_told(filer: Filer) -> None:
     assert (filer.export.server, filer.export.path, "*") in exports
 
 
+def test_a_server_whose_rpcbind_hangs(filer: Filer) -> None:
+    """Version 3 cannot do without it, nor can the list of exports; version 4 can."""
+    rpcbind = filer.host.kernel.run(["pidof", "rpcbind"]).stdout.strip()
+    filer.host.kernel.run(["sh", "-c", f"kill -STOP {rpcbind}"])
+    try:
+        assert refused(filer.create, filer.config())[0] == "SR_BACKEND_FAILURE_108"
+        code, _, _, document = refused(lambda: filer.probe(serverpath=""))
+        assert code == "SR_BACKEND_FAILURE_101"
+        assert list(ElementTree.fromstring(document)) == []
+        with filer.repository(nfsversion="4.2") as sr:
+            sr.scan()
+    finally:
+        filer.host.kernel.run(["sh", "-c", f"kill -CONT {rpcbind}"])
+
+
 def test_probe_finds_srs_and_versions(filer: Filer) -> None:
     """Directories whose name is a uuid; versions only when they are asked for."""
     assert ElementTree.fromstring(filer.probe()).tag == "SRlist"
@@ -120,8 +135,8 @@ def test_read_only_export(filer: Filer) -> None:
     """461 for a new SR, and for one that is there; nothing is left mounted."""
     with filer.repository() as sr:
         filer.unplug(sr)
-        filer.host.nfs.export(filer.export.directory, read_only=True)
+        filer.host.export(filer.export.directory, read_only=True)
         assert refused(filer.plug, sr)[0] == "SR_BACKEND_FAILURE_461"
         assert refused(filer.create, filer.config())[0] == "SR_BACKEND_FAILURE_461"
-        filer.host.nfs.export(filer.export.directory)
+        filer.host.export(filer.export.directory)
         filer.plug(sr)

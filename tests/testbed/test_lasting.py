@@ -49,7 +49,7 @@ def test_an_inventory_is_what_was_saved_last(directory: Path) -> None:
     assert load(directory) == Inventory()
     disk = Disk(directory / "disk0", 4096, "/dev/loop0")
     disk.path.touch()
-    full = Inventory((disk,), {"/mnt/disks/disk0": disk}, ("/mnt/disks/disk0",))
+    full = Inventory((disk,), {"/mnt/disks/disk0": disk}, {"/mnt/disks/disk0": True})
     save(directory, full)
     assert load(directory) == full
     save(directory, Inventory())
