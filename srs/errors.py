@@ -4,7 +4,7 @@
     └── SRError                         code, description, opterr, hint -> text
         ├── LookupFailure               ... what was asked for is not there
         │   ├── InvalidDev 19 · SRUnavailable 47 · VDIUnavailable 46 · VolNotFound 92
-        │   └── LVMNoVolume 100 · VDIMissing 144
+        │   └── LVMNoVolume 100 · DNSError 140 · VDIMissing 144
         ├── Busy                        ... it is there, but somebody uses it
         │   └── SRInUse 16 · VDIInUse 24 · LockErr 37 · SRNotEmpty 39 · LVMRefCount 104
         ├── Refused                     ... the request cannot be carried out as it stands
@@ -99,6 +99,13 @@ class LVMNoVolume(LookupFailure):
 
     code = 100
     description = "Logical volume does not exist"
+
+
+class DNSError(LookupFailure):
+    """The name of a server or target has no address."""
+
+    code = 140
+    description = "Incorrect DNS name, unable to resolve."
 
 
 class VDIMissing(LookupFailure):

@@ -26,13 +26,12 @@ from collections.abc import Iterable
 from typing import ClassVar, Final
 
 from srs import iscsi, scsi, sessionrefs
-from srs.errors import ConfigTargetIQNMissing, ConfigTargetMissing, InvalidArg
+from srs.errors import ConfigTargetIQNMissing, ConfigTargetMissing, DNSError, InvalidArg
 from srs.iscsi import Chap, Portal
 from srs.lun import LUN_CAPABILITIES, LunSR
 from srs.scsi import Path
 from srs.scsierrors import (
     ConfigISCSIIQNMissing,
-    DNSError,
     ISCSIDevice,
     ISCSIDiscovery,
     ISCSIPort,

@@ -2,7 +2,7 @@
 
 SRError
 ├── LookupFailure                   (srs.errors)
-│   └── NFSTarget 108 · DNSError 140
+│   └── NFSTarget 108
 ├── Refused                         (srs.errors)
 │   └── NFSVersion 72 · NFSAttached 75
 └── OperationFailed                 (srs.errors)
@@ -19,13 +19,6 @@ class NFSTarget(LookupFailure):
     code = 108
     description = "Unable to detect an NFS service on this target"
     hint = "Name a server in device_config:server that this host reaches on TCP port 2049."
-
-
-class DNSError(LookupFailure):
-    """The server's name has no address."""
-
-    code = 140
-    description = "Incorrect DNS name, unable to resolve"
 
 
 class NFSVersion(Refused):

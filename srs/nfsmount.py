@@ -2,7 +2,7 @@
 
     Exception
     ├── DNSError 140          the server's name has no address
-    ├── NFSTarget 108         it does not answer on port 2049
+    ├── NFSTarget 108         nothing on port 2049, or version 3 and a silent rpcbind
     ├── NFSVersion 72         no version that it speaks
     └── NFSMount 73           the mount itself failed
 
@@ -21,13 +21,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from srs import mounts, paths
-from srs.nfserrors import DNSError, NFSMount, NFSTarget, NFSVersion
-from srs.run import CommandFailed, run
+from srs.errors import DNSError
+from srs.nfserrors import NFSMount, NFSTarget, NFSVersion
+from srs.run import TOO_LONG, CommandFailed, run
 
 _PORT: Final = 2049
 _PROGRAM: Final = "100003"
 #: Seconds until a server that does not answer is none.
 _CONNECT_TIMEOUT: Final = 10
+#: Seconds for rpcinfo and showmount, whose own patience is a minute: callers hold the SR's lock.
+_ANSWER_TIMEOUT: Final = 5
 _VERSIONS: Final = ("3", "4", "4.0", "4.1", "4.2")
 
 #: Options that are flags of mount(2), with the flag.
@@ -90,8 +93,8 @@ class Server:
             DNSError, NFSTarget, NFSVersion: see the module's text.
         """
         address = self._reach()
-        offered = self._registered(address)
         wanted = self.version[0]
+        offered = self._registered(address, needed=wanted == "3")
         if wanted not in offered and not (wanted == "4" and self._mounts_version_4(address)):
             raise NFSVersion(f"{self.name} does not serve version {self.version}")
 
@@ -112,11 +115,17 @@ class Server:
         return address
 
     @staticmethod
-    def _registered(address: str) -> set[str]:
-        """Versions of NFS that its rpcbind knows; a server of version 4 need not have one."""
+    def _registered(address: str, *, needed: bool = False) -> set[str]:
+        """Versions of NFS that its rpcbind knows; a server of version 4 need not have one.
+
+        Raises:
+            NFSTarget: it does not answer, and is needed.
+        """
         try:
-            table = run(["rpcinfo", "-s", address])
-        except CommandFailed:
+            table = run(["rpcinfo", "-s", address], seconds=_ANSWER_TIMEOUT)
+        except CommandFailed as error:
+            if needed and error.returncode == TOO_LONG:
+                raise NFSTarget(f"{address}: no answer from its rpcbind") from error
             return set()
         rows = (line.split() for line in table.splitlines())
         return {version for row in rows if row[:1] == [_PROGRAM] for version in row[1].split(",")}
@@ -195,9 +204,10 @@ class Server:
         """(path, who may mount it) of everything that the server exports to version 3.
 
         Raises:
-            CommandFailed: its mountd does not answer.
+            CommandFailed: its mountd does not answer, or not in time.
         """
-        lines = run(["showmount", "--no-headers", "-e", self.name]).splitlines()
+        argv = ["showmount", "--no-headers", "-e", self.name]
+        lines = run(argv, seconds=_ANSWER_TIMEOUT).splitlines()
         pairs = (line.rpartition(" ") for line in lines)
         return [(path.rstrip(), who) for path, _, who in pairs]
 

@@ -1,7 +1,7 @@
 """Errors of SRs on LUNs: numbers of the SMAPIv1 table, as in srs.errors.
 
 SRError
-├── LookupFailure       DNSError 140 · ISCSITarget 141
+├── LookupFailure       ISCSITarget 141
 ├── Refused             ISCSIPort 142 · PVMultiIDs 119
 ├── MissingParameter    ConfigISCSIIQNMissing 97
 └── OperationFailed     ISCSIDevice 67 · ISCSILogin 68 · ISCSILogout 69 · ISCSIInitiator 70
@@ -9,13 +9,6 @@ SRError
 """
 
 from srs.errors import LookupFailure, MissingParameter, OperationFailed, Refused
-
-
-class DNSError(LookupFailure):
-    """A target's name that nobody can resolve."""
-
-    code = 140
-    description = "Incorrect DNS name, unable to resolve."
 
 
 class ISCSITarget(LookupFailure):
