@@ -7,6 +7,7 @@ brings the LUN here and the disk up. The host is nobody's master then: it writes
 import xmlrpc.client
 from typing import TYPE_CHECKING
 
+from srs import fist
 from srs.cowvdi import CowVDI
 from srs.datapath import tap
 from srs.datapath.server import Server
@@ -47,16 +48,23 @@ class LunVDI(CowVDI):
             disk = self.sr.disk(self.uuid)
             if self.sr.lacks_room(self.uuid):
                 raise VDIUnavailable(f"{self.uuid} has no room reserved for all that it may hold")
-            path = self.sr.open_disk(disk, writable=True)
-            tap.link(self.sr.uuid, self.uuid, path)
-            if not self._is_device(disk):
-                Server(self.sr.uuid, self.uuid).start(Export(self.uuid, path, disk.raw, True, ""))
+            with fist.undone_by(self._let_go):
+                path = self.sr.open_disk(disk, writable=True)
+                tap.link(self.sr.uuid, self.uuid, path)
+                if not self._is_device(disk):
+                    server = Server(self.sr.uuid, self.uuid)
+                    server.start(Export(self.uuid, path, disk.raw, True, ""))
             return self.attach(True)
 
     def detach_from_config(self) -> None:
         """vdi_detach_from_config: the disk, and the LUN unless the SR is attached by now."""
-        Server(self.sr.uuid, self.uuid).stop()
-        self.sr.close_disk(self.uuid)
-        tap.unlink(self.sr.uuid, self.uuid)
+        try:
+            Server(self.sr.uuid, self.uuid).stop()
+        finally:
+            self._let_go()
         if not self.lun.is_attached():
             self.lun.close_lun()
+
+    def _let_go(self) -> None:
+        self.sr.close_disk(self.uuid)
+        tap.unlink(self.sr.uuid, self.uuid)

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
-from xmlrpc.client import loads
+from xmlrpc.client import Fault, loads
 
 import pytest
 
@@ -11,6 +11,7 @@ from scenarios.luns import Maker, pbd_of, plug, refused, snapshot_to_go_back_to,
 from scenarios.oracle import BLOCK
 from scenarios.plugin import footprint
 from scenarios.storage import Repository
+from srs.paths import NBD_SOCKETS
 from testbed.devices.disk import GiB
 from testbed.devices.iscsi import Chap, Target
 from testbed.host import Host
@@ -257,15 +258,26 @@ def size(sr: Repository) -> int:
 def test_a_disk_is_attached_without_a_toolstack(
     host: Host, maker: Maker, make_target: MakeTarget
 ) -> None:
-    """By the document that generate_config gave, before the SR is plugged in: HA's statefile."""
+    """By the document that generate_config gave, before the SR is plugged in: HA's statefile.
+
+    Where the data path does not start, nothing is left.
+    """
     target = make_target(chap=_ME, mutual=_IT)
     lun = target.add_lun(GiB)
     with maker.repository(lun, {**target.device_config(lun), **chap(_ME, _IT)}) as sr:
-        disk = sr.create(4 * BLOCK, type="raw")
+        disk, image = sr.create(4 * BLOCK, type="raw"), sr.create(4 * BLOCK)
         this_host = sr.api.session.get_this_host(sr.session.handle)
         document = sr.api.VDI.generate_config(this_host, disk.ref)
+        of_image = sr.api.VDI.generate_config(this_host, image.ref)
         unplug(sr)
         assert sessions(host, target) == []
+        before = footprint(host)
+        in_the_way = f"{NBD_SOCKETS}/{sr.uuid}/{image.uuid}"
+        host.kernel.run(["mkdir", "-p", in_the_way])
+        with pytest.raises(Fault, match="Is a directory"):
+            carry_out(host, of_image)
+        assert footprint(host) <= before
+        host.kernel.run(["rmdir", in_the_way])
         device = carry_out(host, document)["params"]
         host.write(device, (0, b"written by a host alone"))
         carry_out(host, document.replace("attach_from_config", "detach_from_config"))

@@ -240,10 +240,16 @@ def _become_server(order: _Order, report: socket.socket) -> NoReturn:
         detach(report.fileno())
         _become_flusher()
         _serve(order, report)
-        while (hired := spare.wait()) is not None:
+        while (hired := _wait_for_another()) is not None:
             _serve(_Order.unpack(hired[0]), hired[1])
     finally:
         os._exit(0)
+
+
+def _wait_for_another() -> tuple[bytes, socket.socket] | None:
+    """The next order, and the connection to who gave it; None: enough others wait."""
+    name_process("nbd spare")
+    return spare.wait()
 
 
 def _become_flusher() -> None:
@@ -269,7 +275,6 @@ def _serve(order: _Order, report: socket.socket) -> None:
         report.sendall(_READY)
     with listener, control:
         _Loop(order.export, store, listener, control).run()
-    name_process("nbd spare")
 
 
 class _Loop:
