@@ -6,11 +6,14 @@
     libvhdi          on the same, where it is installed (it is for whoever develops this)
 
 The images are copied out of the guest, without what nobody reads: room that holds no block.
-There the engine's `check` looks at them, too.
+There the engine's `check` looks at them, too. Whoever asks about many SRs that are nearly the
+same can keep what the witnesses agreed on, by the bytes that they looked at (`Known`).
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +21,8 @@ from typing import Final
 
 import XenAPI
 
-from scenarios import images, medium
+from scenarios import images
+from scenarios.fingerprint import fingerprints
 from scenarios.images import Image
 from scenarios.medium import Medium, Stored
 from scenarios.oracle import Content, Holds
@@ -33,24 +37,33 @@ _PARENT_MISSING: Final = ("could not find parent", "error resolving")
 
 
 class Copies:
-    """The images of an SR as files of this machine, in a directory that is taken away."""
+    """Images of an SR as files of this machine, copied when they are asked for.
 
-    def __init__(self, sr: Repository, stored: Medium, directory: Path) -> None:
+    Args:
+        stored: where the images are.
+        directory: gets the files.
+    """
+
+    def __init__(self, stored: Medium, directory: Path) -> None:
         self._stored = stored
         self._directory = directory
-        self.images: dict[str, Image] = {}
-        for image in stored.images.values():
-            if image.head is not None:
-                read = medium.reader(sr, stored, image)
-                self.images[image.uuid] = _copy(image, read, self.path(image.uuid))
+        self._images: dict[str, Image] = {}
 
     def path(self, uuid: str) -> Path:
         """The copy of an image."""
-        return self._directory / f"{uuid}.vhd"
+        path = self._directory / f"{uuid}.vhd"
+        if uuid not in self._images:
+            image = self._stored.images[uuid]
+            self._images[uuid] = _copy(image, self._stored.reader(image), path)
+        return path
 
     def chain(self, uuid: str) -> list[Image]:
-        """An image and its ancestors."""
-        return [self.images[image.uuid] for image in self._stored.chain(uuid)]
+        """Copies of an image and its ancestors."""
+        found = []
+        for image in self._stored.chain(uuid):
+            self.path(image.uuid)
+            found.append(self._images[image.uuid])
+        return found
 
     def content(self, uuid: str) -> bytes:
         """What a disk shows."""
@@ -88,45 +101,107 @@ def _copy(image: Stored, read: images.Reader, path: Path) -> Image:
     return Image(image.head, read_copy)
 
 
-def compare(sr: Repository, stored: Medium, models: Mapping[str, Holds]) -> Found:
-    """What differs. Disks without a model (these are by uuid) are compared among readers alone."""
+@dataclass(slots=True)
+class Known:
+    """What was seen of other SRs, by fingerprint: nobody is asked about it again.
+
+    Attributes:
+        checked: images in which the engine's check found nothing.
+        shown: what disks show, where all witnesses agreed.
+    """
+
+    checked: set[str] = field(default_factory=set)
+    shown: dict[str, Content] = field(default_factory=dict)
+
+
+class Witnesses:
+    """All who can say what the disks of an SR show.
+
+    Args:
+        sr: no disk of it is attached.
+        stored: its medium.
+        directory: for copies of images.
+        known: what need not be asked; is added to.
+    """
+
+    def __init__(
+        self, sr: Repository, stored: Medium, directory: Path, known: Known | None = None
+    ) -> None:
+        self._sr = sr
+        self._stored = stored
+        self._known = known or Known()
+        self._keys = {uuid: uuid for uuid in stored.images}
+        if known is not None:
+            self._keys = fingerprints(stored)
+        self.copies = Copies(stored, directory)
+
+    def check(self, image: Stored) -> list[Violation]:
+        """What the engine's check finds in an image that is no raw disk."""
+        if self._keys[image.uuid] in self._known.checked:
+            return []
+        self.copies.chain(image.uuid)  # the check looks for ancestors beside it
+        findings = [
+            Violation("the VHD check passes", image.uuid, "no finding", finding.text)
+            for finding in vhd.check(self.copies.path(image.uuid)).findings
+            # A copy of a volume names its parent by a device inside; `tree` has judged that.
+            if self._stored.group is None or not finding.text.startswith(_PARENT_MISSING)
+        ]
+        if not findings:
+            self._known.checked.add(self._keys[image.uuid])
+        return findings
+
+    def content(self, image: Stored) -> tuple[Content | None, list[Violation]]:
+        """What the device of a visible disk shows, and where the others disagree."""
+        key = self._keys[image.uuid]
+        if key in self._known.shown:
+            return self._known.shown[key], []
+        try:
+            device = VDI(self._sr, self._sr.api.VDI.get_by_uuid(image.uuid)).content()
+        except (GuestFault, XenAPI.Failure) as error:
+            fault = Violation("the device can be read", image.uuid, "its bytes", str(error))
+            return None, [fault]
+        differences = self._readers(image, device)
+        if not differences:
+            self._known.shown[key] = device
+        return device, differences
+
+    def _readers(self, image: Stored, device: Content) -> list[Violation]:
+        if image.raw:
+            ours = self._stored.reader(image)(0, image.size)
+        else:
+            ours = self.copies.content(image.uuid)
+        reading = Content(len(ours), hashlib.sha256(ours).hexdigest())
+        differences = []
+        if reading != device:
+            where = f"{image.uuid} by our reader"
+            differences.append(Violation("readers agree", where, device, reading))
+        if not image.raw and find_spec("pyvhdi") is not None:
+            differences += libvhdi_agrees(self.copies, image.uuid, ours)
+        return differences
+
+
+@contextmanager
+def witnesses(sr: Repository, stored: Medium, known: Known | None = None) -> Iterator[Witnesses]:
+    """`Witnesses`, with a directory of their own."""
     with TemporaryDirectory(prefix="testbed-images-") as directory:
-        copies = Copies(sr, stored, Path(directory))
-        for image in stored.images.values():
-            if image.head is not None:
-                yield from _check(copies, image, volumes=stored.group is not None)
-            if not image.hidden:
-                yield from agree(sr, stored, copies, image, models.get(image.uuid))
+        yield Witnesses(sr, stored, Path(directory), known)
 
 
-def _check(copies: Copies, image: Stored, *, volumes: bool) -> Found:
-    for finding in vhd.check(copies.path(image.uuid)).findings:
-        # A copy of a volume names its parent by a device of the guest; `tree` has judged that.
-        if not (volumes and finding.text.startswith(_PARENT_MISSING)):
-            yield Violation("the VHD check passes", image.uuid, "no finding", finding.text)
-
-
-def agree(
-    sr: Repository, stored: Medium, copies: Copies, image: Stored, model: Holds | None
+def compare(
+    sr: Repository, stored: Medium, models: Mapping[str, Holds], known: Known | None = None
 ) -> Found:
-    """Compare the witnesses of one visible disk."""
-    try:
-        device = VDI(sr, sr.api.VDI.get_by_uuid(image.uuid)).content()
-    except (GuestFault, XenAPI.Failure) as error:
-        yield Violation("the device can be read", image.uuid, "its bytes", str(error))
-        return
-    if image.raw:
-        read = medium.reader(sr, stored, image)
-        ours = read(0, image.size)
-    else:
-        ours = copies.content(image.uuid)
-    reading = Content(len(ours), hashlib.sha256(ours).hexdigest())
-    if model is not None and device != model.content():
-        yield Violation("the device shows the content", image.uuid, model.content(), device)
-    if reading != device:
-        yield Violation("readers agree", f"{image.uuid} by our reader", device, reading)
-    if not image.raw and find_spec("pyvhdi") is not None:
-        yield from libvhdi_agrees(copies, image.uuid, ours)
+    """What differs. Disks without a model (these are by uuid) are compared among readers alone."""
+    with witnesses(sr, stored, known) as asked:
+        for uuid, image in stored.images.items():
+            if image.head is not None:
+                yield from asked.check(image)
+            if image.hidden:
+                continue
+            content, differences = asked.content(image)
+            yield from differences
+            model = models.get(uuid)
+            if content is not None and model is not None and content != model.content():
+                yield Violation("the device shows the content", uuid, model.content(), content)
 
 
 def libvhdi_agrees(copies: Copies, uuid: str, ours: bytes) -> Found:

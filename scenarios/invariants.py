@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from scenarios.contents import compare
+from scenarios.contents import Known, compare
 from scenarios.medium import Medium, Room, Stored, read_directory, read_volumes
 from scenarios.oracle import Holds
 from scenarios.storage import Repository
@@ -63,11 +63,11 @@ def look(sr: Repository, *, scanned: bool = False, collected: bool = False) -> S
     directory = sr.directory
     host = sr.host.census(directory, _LOCKS, _REFCOUNTS, *_IN_USE)
     if sr.on_volumes:
-        medium = read_volumes(sr.host, sr.device())
+        medium = read_volumes(sr.source, sr.device())
     else:
-        medium = read_directory(
-            sr.host, directory, [path for path in host["files"] if path.startswith(directory)]
-        )
+        files = [path for path in host["files"] if path.startswith(directory)]
+        room = Room(*sr.host.kernel.call("room", path=directory))
+        medium = read_directory(sr.source, directory, files, room)
     everything = sr.api.VDI.get_all_records()
     srs = sr.api.SR.get_all_records()
     return State(
@@ -105,7 +105,11 @@ def check(sr: Repository, *, collected: bool = False) -> State:
 
 
 def check_everything(
-    sr: Repository, models: Mapping[str, Holds] | None = None, *, collected: bool = False
+    sr: Repository,
+    models: Mapping[str, Holds] | None = None,
+    *,
+    collected: bool = False,
+    known: Known | None = None,
 ) -> None:
     """`check`; then scan, which must find nothing to mend; then compare every byte.
 
@@ -113,6 +117,7 @@ def check_everything(
         sr: no disk of it is attached.
         models: what disks must hold, by their references.
         collected: as for `check`.
+        known: what need not be looked at again, for SRs that are nearly the same.
 
     Raises:
         InvariantsBroken: with every violation.
@@ -122,7 +127,7 @@ def check_everything(
     _raise(sr, [*broken(before), *lost(before, expected)])
     sr.scan()
     after = look(sr, scanned=True, collected=collected)
-    differences = compare(sr, after.medium, expected)
+    differences = compare(sr, after.medium, expected, known)
     _raise(sr, [*broken(after), *mended(before, after), *lost(after, expected), *differences])
 
 

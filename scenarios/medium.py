@@ -5,14 +5,13 @@ hands over pieces of the physical volume, and the rest is worked out here.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Final
+from typing import Final, Protocol
 
 from scenarios.images import HEAD, SECTOR, BadImage, Head, Reader
 from scenarios.lvmtext import Group, Volume, read_group
-from scenarios.storage import Repository
-from testbed.member import Member
 
 _UUID: Final = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 #: What a driver has found out about a shared file system, for all hosts.
@@ -23,6 +22,16 @@ _ELEMENT: Final = re.compile(r"<(\w+)>([^<]*)</\1>")
 #: Bytes of the metadata volume that are read: room for its head and 250 disks.
 _METADATA: Final = 258 << 10
 _RECORD: Final = 1024
+
+
+class Source(Protocol):
+    """Whoever has the bytes of an SR's device, or of its files: a host, by their paths there."""
+
+    def read(self, path: str, offset: int, length: int, /) -> bytes:
+        """Some of them; fewer at the end."""
+
+    def read_pieces(self, places: Sequence[tuple[str, int, int]], /) -> list[tuple[int, bytes]]:
+        """`Member.read_pieces`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +82,8 @@ class Medium:
     """Everything on the medium of one SR.
 
     Attributes:
+        source: who has its bytes.
+        where: path of the device, or of the directory.
         images: by uuid.
         logs: uuids that have a log of changed blocks.
         strays: names of whatever else is there: journals, unfinished images, rubbish.
@@ -81,6 +92,8 @@ class Medium:
         room: that of a file SR's file system.
     """
 
+    source: Source
+    where: str
     images: dict[str, Stored]
     logs: frozenset[str] = frozenset()
     strays: tuple[str, ...] = ()
@@ -107,6 +120,24 @@ class Medium:
             found.append(parent)
         return found
 
+    def whole(self, uuid: str) -> bool:
+        """Whether a disk and all its ancestors are there and can be read."""
+        root = self.chain(uuid)[-1]
+        return root.raw or (root.head is not None and not root.head.differencing)
+
+    def reader(self, image: Stored) -> Reader:
+        """How to read the bytes of an image."""
+        if self.group is None:
+            path = f"{self.where}/{image.name}"
+            return lambda offset, length: self.source.read(path, offset, length)
+        volume = self.group.volumes[image.name]
+
+        def read(offset: int, length: int) -> bytes:
+            places = volume.places(offset, length)
+            return b"".join(self.source.read(self.where, at, size) for at, size in places)
+
+        return read
+
 
 def _stored(uuid: str, name: str, size: int, start: bytes, end: bytes) -> Stored:
     try:
@@ -115,8 +146,8 @@ def _stored(uuid: str, name: str, size: int, start: bytes, end: bytes) -> Stored
         return Stored(uuid, name, size, fault=str(error))
 
 
-def read_directory(host: Member, directory: str, files: list[str]) -> Medium:
-    """The medium of a file SR. `files` are the paths below it."""
+def read_directory(source: Source, directory: str, files: list[str], room: Room) -> Medium:
+    """The medium of a file SR. `files` are the paths below it, `room` is its file system's."""
     places, raw = [], []
     logs, strays = set(), []
     for path in files:
@@ -135,7 +166,7 @@ def read_directory(host: Member, directory: str, files: list[str]) -> Medium:
     asked = [(f"{directory}/{name}", 0, HEAD) for _, name in places]
     asked += [(f"{directory}/{name}", -SECTOR, SECTOR) for _, name in places]
     asked += [(f"{directory}/{name}", 0, 0) for _, name in raw]
-    found = host.read_pieces(asked)
+    found = source.read_pieces(asked)
     images = {}
     for (uuid, name), (size, start), (_, end) in zip(
         places, found, found[len(places) :], strict=False
@@ -143,8 +174,7 @@ def read_directory(host: Member, directory: str, files: list[str]) -> Medium:
         images[uuid] = _stored(uuid, name, size, start, end)
     for (uuid, name), (size, _) in zip(raw, found[2 * len(places) :], strict=True):
         images[uuid] = Stored(uuid, name, size, raw=True)
-    room = Room(*host.kernel.call("room", path=directory))
-    return Medium(images, frozenset(logs), tuple(strays), room=room)
+    return Medium(source, directory, images, frozenset(logs), tuple(strays), room=room)
 
 
 @dataclass(slots=True)
@@ -157,11 +187,11 @@ class _Sorted:
     strays: list[str] = field(default_factory=list)
 
 
-def read_volumes(host: Member, device: str) -> Medium:
+def read_volumes(source: Source, device: str) -> Medium:
     """The medium of an LVM SR, on one physical volume."""
 
     def read(offset: int, length: int) -> bytes:
-        return host.read(device, offset, length)
+        return source.read(device, offset, length)
 
     group = read_group(read)
     found = _sort(group)
@@ -172,7 +202,7 @@ def read_volumes(host: Member, device: str) -> Medium:
     metadata = group.volumes.get("MGT")
     if metadata is not None:
         asked += [(device, at, size) for at, size in metadata.places(0, _METADATA)]
-    pieces = [data for _, data in host.read_pieces(asked)]
+    pieces = [data for _, data in source.read_pieces(asked)]
     images = {}
     for number, (uuid, volume) in enumerate(found.vhds.items()):
         start, end = pieces[2 * number : 2 * number + 2]
@@ -183,7 +213,8 @@ def read_volumes(host: Member, device: str) -> Medium:
             uuid, volume.name, volume.size, raw=True, marked="hidden" in volume.tags
         )
     about = None if metadata is None else parse_metadata(pieces[2 * len(found.vhds)])
-    return Medium(images, frozenset(found.logs), tuple(found.strays), about, group)
+    logs, strays = frozenset(found.logs), tuple(found.strays)
+    return Medium(source, device, images, logs, strays, about, group)
 
 
 def _with_permission(image: Stored, volume: Volume) -> Stored:
@@ -219,17 +250,3 @@ def parse_metadata(data: bytes) -> dict[str, dict[str, str]]:
         if elements.get("deleted") != "1":
             found[elements.get("uuid", f"record at {at}")] = elements
     return found
-
-
-def reader(sr: Repository, medium: Medium, image: Stored) -> Reader:
-    """How to read the bytes of an image."""
-    if medium.group is None:
-        path = f"{sr.directory}/{image.name}"
-        return lambda offset, length: sr.host.read(path, offset, length)
-    volume, device = medium.group.volumes[image.name], sr.device()
-
-    def read(offset: int, length: int) -> bytes:
-        places = volume.places(offset, length)
-        return b"".join(sr.host.read(device, at, size) for at, size in places)
-
-    return read

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import XenAPI
 
+from scenarios.medium import Source
 from scenarios.oracle import BLOCK, Content, Model, Span
 from testbed.collecting import Collected, collect_all
 from testbed.devices.faults import Faults
@@ -204,6 +205,11 @@ class Repository:
             self.api.VBD.unplug(vbd)
         if Content(*found) != model.content():
             raise AssertionError(f"VBD {vbd} shows {found}, expected {model.content()}")
+
+    @property
+    def source(self) -> Source:
+        """Who has the bytes of its medium, as they are now, past drivers."""
+        return self.host
 
     def control_domain(self) -> str:
         """The VM that stands for the host itself."""

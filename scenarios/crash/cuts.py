@@ -14,9 +14,10 @@ from typing import Any, Final
 
 import XenAPI
 
+from scenarios.crash.bed import Ledger
 from scenarios.crash.explorer import Judge
 from scenarios.crash.recording import STORAGE_CLASSES, Recording, record
-from scenarios.crash.recovery import Ledger
+from scenarios.crash.states import BEGIN
 from srs.fist import NAMES
 from testbed.devices.sparse import copy_sparse
 from testbed.errors import TestbedError
@@ -126,7 +127,7 @@ class Cutter:
         """A host without disks, then the SR as the operation found it."""
         self._judge.bed.renew()
         copy_sparse(self._recording.image, self._image)
-        self._judge.bed.plug(self._image, self._recording.rows[""])
+        self._judge.bed.plug(self._image, self._recording.rows[BEGIN])
 
     def _act(self) -> bool:
         """Whether the operation came to its end."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from scenarios.crash.cases import CASES, Scene
-from scenarios.crash.states import CrashState, Piece, plan
+from scenarios.crash.states import BEGIN, CrashState, Piece, plan
 from scenarios.storage import Repository
 from testbed.devices.disk import Disk, MiB
 from testbed.devices.sparse import copy_compact, copy_sparse
@@ -30,6 +30,14 @@ _LVM_AREA: Final = 10 * MiB
 Rows = Mapping[Key, dict[str, Any]]
 
 
+def plain(rows: Rows) -> list[Any]:
+    """The database, without the operations that went on: they end with the power."""
+    return sorted(
+        [*key, sorted((name, repr(v)) for name, v in row.items() if name != "current_operations")]
+        for key, row in rows.items()
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Recording:
     """What is known of an operation.
@@ -40,7 +48,7 @@ class Recording:
         image: the disk as it was before.
         log: what was written.
         windows: of the log.
-        rows: the database at each mark of the log; at "" as it was before.
+        rows: the database at each mark of the log; at BEGIN as it was before.
     """
 
     sr: Repository
@@ -61,7 +69,7 @@ def record(host: Host, session: Any, kind: str, case: str, *, driver: str = "") 
         host.state_directory / f"{case}-{kind}.{name}" for name in ("raw", "image", "log")
     )
     database = host.xapi.xapi.db
-    rows: dict[str, Rows] = {"": database.copy(STORAGE_CLASSES)}
+    rows: dict[str, Rows] = {BEGIN: database.copy(STORAGE_CLASSES)}
     if not isinstance(made.medium, Disk | str):
         raise DeviceRefused(f"an SR of kind {kind} has no disk of this host that could be logged")
     with recorded(host, made.medium, raw, log) as recorder, _noted(database, recorder, rows):
@@ -79,8 +87,10 @@ def _noted(database: Database, recorder: Recorder, rows: dict[str, Rows]) -> Ite
 
     def note(touched: Collection[Key]) -> None:
         if any(key.cls in STORAGE_CLASSES for key in touched):
-            mark = str(len(rows))
-            rows[mark] = database.copy(STORAGE_CLASSES)
+            now = database.copy(STORAGE_CLASSES)
+            same = (mark for mark, then in rows.items() if plain(then) == plain(now))
+            mark = next(same, str(len(rows)))
+            rows.setdefault(mark, now)
             recorder.mark(mark)
 
     database.listeners.append(note)
@@ -135,23 +145,30 @@ class Replayer:
             ordered=0 if isinstance(sr.provisioned.medium, str) else _LVM_AREA,
         )
 
-    def make(self, state: CrashState, image: Path) -> None:
-        """Write the disk of a state to a file. Raises ValueError for one of an earlier window."""
+    @contextmanager
+    def disk(self, state: CrashState) -> Iterator[Path]:
+        """The disk of a state, until the block ends; only to be read.
+
+        Raises:
+            ValueError: the state is of an earlier window than one before.
+        """
         if state.window < self._window:
             raise ValueError(f"window {state.window} is over: {self._window} is next")
         for window in self._recording.windows[self._window : state.window]:
             self._log.replay(window.writes, self._fd)
         self._window = state.window
-        copy_sparse(self._durable, image)
-        fd = os.open(image, os.O_WRONLY | os.O_CLOEXEC)
+        undo = [self._put(piece) for piece in state.pieces]
         try:
-            for piece in state.pieces:
-                self._put(piece, fd)
+            yield self._durable
         finally:
-            os.close(fd)
+            for offset, data in reversed(undo):
+                os.pwrite(self._fd, data, offset)
 
-    def _put(self, piece: Piece, fd: int) -> None:
+    def _put(self, piece: Piece) -> tuple[int, bytes]:
+        """Write it; returns where, and what was there."""
         entry = self._log.entries[piece.write]
+        before = os.pread(self._fd, piece.end - piece.begin, piece.begin)
         data = self._log.data(entry)
         begin, end = piece.begin - entry.offset, piece.end - entry.offset
-        os.pwrite(fd, data[begin:end], piece.begin)
+        os.pwrite(self._fd, data[begin:end], piece.begin)
+        return piece.begin, before

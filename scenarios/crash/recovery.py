@@ -1,103 +1,18 @@
-"""An SR on a disk that a power cut has left: attached, mended by its driver, and checked."""
+"""What must hold of an SR that its driver has just mended."""
 
-import time
-from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Final
-
+from scenarios.contents import Known, witnesses
 from scenarios.crash.cases import Scene
-from scenarios.crash.recording import STORAGE_CLASSES, Rows
+from scenarios.crash.recording import Rows
 from scenarios.invariants import check, check_everything
+from scenarios.invariants import look as look_at
+from scenarios.medium import Medium
 from scenarios.oracle import Content
 from scenarios.storage import VDI, Repository
-from testbed.devices.disk import Disk
-
-#: A kernel has so many states before another takes its place.
-_STATES_PER_KERNEL: Final = 64
+from scenarios.violations import InvariantsBroken
 
 
 class Wrong(AssertionError):
     """Something does not hold after a recovery."""
-
-
-@dataclass(slots=True)
-class Ledger:
-    """Where the time went: seconds, by what was done."""
-
-    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-
-    @contextmanager
-    def entry(self, name: str) -> Iterator[None]:
-        """Count the time of the block."""
-        begun = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] += time.perf_counter() - begun
-
-
-class Bed:
-    """A host on which SRs recover, one after the other, many in one kernel.
-
-    Args:
-        sr: the one that recovers; unplugged, and its disk is out of the host.
-        ledger: gets the times.
-    """
-
-    def __init__(self, sr: Repository, ledger: Ledger) -> None:
-        self._sr = sr
-        self._ledger = ledger
-        self._host = sr.host
-        self._uses = 0
-        self.renew()
-
-    def renew(self) -> None:
-        """A fresh kernel, without disks."""
-        with self._ledger.entry("boot"):
-            self._host.power_cut()
-            self._host.restart()
-        self._uses = 0
-
-    @contextmanager
-    def attached(self, image: Path, rows: Rows) -> Iterator[Repository]:
-        """Plug the SR in on a disk, which its driver mends; afterwards it is gone again."""
-        self._uses += 1
-        if self._uses > _STATES_PER_KERNEL:
-            self.renew()
-        pbd, device = self.plug(image, rows)
-        yield self._sr
-        with self._ledger.entry("detach"):
-            self._sr.api.PBD.unplug(pbd)
-        with self._ledger.entry("unplug"):
-            medium = self._sr.provisioned.medium
-            if isinstance(medium, str):
-                self._host.kernel.call("unmount", target=medium)
-            self._host.kernel.remove_disk(device)
-
-    def plug(self, image: Path, rows: Rows) -> tuple[str, str]:
-        """Plug the SR in on a disk; returns its PBD, and the disk's device."""
-        medium = self._sr.provisioned.medium
-        with self._ledger.entry("plug"):
-            device = self._host.kernel.add_disk(image, layered=True)
-            if isinstance(medium, str):
-                self._host.kernel.call("mount", source=device, target=medium, kind="ext4")
-            self._put_rows(rows, device if isinstance(medium, Disk) else "")
-            (pbd,) = self._sr.api.SR.get_PBDs(self._sr.ref)
-        with self._ledger.entry("attach"):
-            self._sr.api.PBD.plug(pbd)
-        return pbd, device
-
-    def _put_rows(self, rows: Rows, device: str) -> None:
-        moved = {}
-        for key, row in rows.items():
-            if key.cls == "PBD" and device:
-                row = {**row, "device_config": {**row["device_config"], "device": device}}
-            moved[key] = row
-        self._host.xapi.xapi.db.put_back(STORAGE_CLASSES, moved)
-        self._host.xapi.host_restarted()
 
 
 def without_disks(rows: Rows) -> Rows:
@@ -105,12 +20,13 @@ def without_disks(rows: Rows) -> Rows:
     return {key: row for key, row in rows.items() if key.cls in ("SR", "PBD")}
 
 
-def verify(sr: Repository, scene: Scene, *, fresh: bool, over: bool) -> None:
+def verify(sr: Repository, scene: Scene, known: Known, *, fresh: bool, over: bool) -> None:
     """Check an SR that its driver has just mended, then use it.
 
     Args:
         sr: plugged in.
         scene: what may be there.
+        known: what was seen of disks of other states.
         fresh: the database knew nothing of the disks.
         over: the operation had returned before the power went.
 
@@ -122,9 +38,8 @@ def verify(sr: Repository, scene: Scene, *, fresh: bool, over: bool) -> None:
         # An entry about disks that the database did not know is ended once a scan has found them.
         sr.scan()
     # Before any other scan, which would mend what the recovery left in the database.
-    if not scene.collects:
-        check(sr)
-    found = look(sr)
+    state = look_at(sr) if scene.collects else check(sr)
+    found = look(sr, state.medium, known)
     judge(found, scene, over=over)
     if not fresh:
         sr.scan()
@@ -135,14 +50,28 @@ def verify(sr: Repository, scene: Scene, *, fresh: bool, over: bool) -> None:
     collected = sr.host.gc(sr.uuid)
     if collected.ended != "done" or collected.failed:
         raise Wrong(f"the garbage collector came to no end: {collected}")
-    check_everything(sr, found, collected=True)
+    check_everything(sr, found, collected=True, known=known)
     if others := visible(sr).keys() - found.keys():
         raise Wrong(f"another revert, or the collection after it, made disks: {sorted(others)}")
 
 
-def look(sr: Repository) -> dict[str, Content]:
-    """What every visible disk holds, by uuid."""
-    return {uuid: vdi.content() for uuid, vdi in visible(sr).items()}
+def look(sr: Repository, stored: Medium, known: Known) -> dict[str, Content]:
+    """What every visible disk holds, by uuid.
+
+    Raises:
+        InvariantsBroken: the device shows something else than other readers see.
+    """
+    found = {}
+    with witnesses(sr, stored, known) as asked:
+        for uuid, vdi in visible(sr).items():
+            if not stored.whole(uuid):  # a merge that was cut off is for the collector to end
+                found[uuid] = vdi.content()
+                continue
+            content, differences = asked.content(stored.images[uuid])
+            if content is None or differences:
+                raise InvariantsBroken(f"{sr.kind} SR {sr.uuid}", differences)
+            found[uuid] = content
+    return found
 
 
 def visible(sr: Repository) -> dict[str, VDI]:

@@ -20,6 +20,8 @@ from typing import Final
 from testbed.devices.writelog import Entry, Flag, Window, WriteLog
 
 SECTOR: Final = 512
+#: The mark of the database as the operation found it.
+BEGIN: Final = "begin"
 #: A window that gives so many known states in a row has no more.
 _PATIENCE: Final = 60
 
@@ -40,7 +42,7 @@ class CrashState:
     Attributes:
         window: number of the window between two flushes; everything before it is there.
         pieces: what is there of its own writes, in the order in which they were made.
-        mark: the last mark that the database got to; "" before the first.
+        mark: the last mark that the database got to; BEGIN before the first.
         signature: equal for equal disks.
     """
 
@@ -79,7 +81,7 @@ def plan(
     chosen: list[CrashState] = []
     known: set[tuple[int, str]] = set()
     rich = sum(bool(window.writes) for window in windows)
-    mark = ""
+    mark = BEGIN
     for number, window in enumerate(windows):
         quota = (limit - len(chosen)) // max(1, rich)
         rich -= bool(window.writes)

@@ -7,7 +7,7 @@ from scenarios.background import calls
 from scenarios.devicefaults.conftest import Disks
 from scenarios.images import HEAD, Image
 from scenarios.invariants import look
-from scenarios.medium import Stored, reader
+from scenarios.medium import Stored
 from scenarios.oracle import BLOCK
 from scenarios.plugin import RepositoryCache
 from scenarios.storage import VDI
@@ -69,7 +69,7 @@ def test_bad_sectors_in_data(disks: Disks) -> None:
     state = look(disks.sr)
     base = state.medium.chain(disks.snapshot.uuid)[1]
     assert base.head is not None
-    block = Image(base.head, reader(disks.sr, state.medium, base)).block_at(2)
+    block = Image(base.head, state.medium.reader(base)).block_at(2)
     with disks.sr.faults.bad_sectors(places(disks, base, block, PAGE)):
         disks.snapshot.revert_live_disk()
         with disks.disk.plugged("RO") as device:

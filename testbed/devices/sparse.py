@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Final
 
 _GRAIN: Final = 4096
+#: Bytes that are read at once.
+_PIECE: Final = 64 << 10
 
 
 def extents(fd: int, begin: int = 0, end: int | None = None) -> Iterator[tuple[int, int]]:
@@ -29,10 +31,12 @@ def grains(fd: int, begin: int, end: int) -> Iterator[tuple[int, bytes]]:
     """(offset, bytes) of the pages of a part of a file that hold something else than zeros."""
     zeros = bytes(_GRAIN)
     for offset, length in extents(fd, begin, end):
-        for at in range(offset, offset + length, _GRAIN):
-            piece = os.pread(fd, min(_GRAIN, offset + length - at), at)
-            if piece != zeros[: len(piece)]:
-                yield at, piece
+        for first in range(offset, offset + length, _PIECE):
+            data = os.pread(fd, min(_PIECE, offset + length - first), first)
+            for at in range(0, len(data), _GRAIN):
+                piece = data[at : at + _GRAIN]
+                if piece != zeros[: len(piece)]:
+                    yield first + at, piece
 
 
 def copy_sparse(source: Path, destination: Path) -> None:

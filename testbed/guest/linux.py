@@ -26,6 +26,15 @@ _LOOP_CONFIGURE: Final = 0x4C0A
 _LOOP_CLR_FD: Final = 0x4C01
 _LOOP_CONFIG: Final = struct.Struct("=II52xI176x64x")  # fd, block size, lo_flags, reserved
 _LO_FLAGS_DIRECT_IO: Final = 16
+_FS_IOC_FIEMAP: Final = 0xC020660B
+_FIEMAP: Final = struct.Struct("=QQIIII")  # begin, length, flags, found, room, reserved
+_FIEMAP_EXTENT: Final = struct.Struct("=QQQ16xI12x")  # in the file, on the device, length, flags
+_FIEMAP_SYNC: Final = 1
+_FIEMAP_LAST: Final = 1
+#: Not known, not yet on the device, encoded, or in a place that is not aligned.
+_FIEMAP_ELSEWHERE: Final = 0x2 | 0x4 | 0x8 | 0x100 | 0x200 | 0x400
+_FIEMAP_UNWRITTEN: Final = 0x800
+_EXTENTS: Final = 256
 _SIOCSIFFLAGS: Final = 0x8914
 _SIOCSIFADDR: Final = 0x8916
 _SIOCSIFNETMASK: Final = 0x891C
@@ -164,6 +173,34 @@ def detach_loop(device: str) -> None:
 def drop_cached_blocks(file: int) -> None:
     """Write a block device's dirty pages back and forget its clean ones (BLKFLSBUF)."""
     fcntl.ioctl(file, _BLKFLSBUF)
+
+
+def extents(file: int) -> list[tuple[int, int, int]]:
+    """Write a file's data back; where they are: offset in it, offset on the device, length.
+
+    Holes, and room that was never written to, are left out (reference: the kernel's
+    documentation of FIEMAP).
+
+    Raises:
+        OSError: EINVAL where some of it is not plainly on the device.
+    """
+    places: list[tuple[int, int, int]] = []
+    begin, last = 0, False
+    while not last:
+        request = bytearray(_FIEMAP.size + _EXTENTS * _FIEMAP_EXTENT.size)
+        _FIEMAP.pack_into(request, 0, begin, (1 << 64) - 1 - begin, _FIEMAP_SYNC, 0, _EXTENTS, 0)
+        fcntl.ioctl(file, _FS_IOC_FIEMAP, request)
+        found = _FIEMAP.unpack_from(request)[3]
+        last = found == 0
+        for number in range(found):
+            where = _FIEMAP.size + number * _FIEMAP_EXTENT.size
+            offset, at, length, flags = _FIEMAP_EXTENT.unpack_from(request, where)
+            if flags & _FIEMAP_ELSEWHERE:
+                raise OSError(errno.EINVAL, f"extent at {offset} is not on the device: {flags:#x}")
+            if not flags & _FIEMAP_UNWRITTEN:
+                places.append((offset, at, length))
+            begin, last = offset + length, bool(flags & _FIEMAP_LAST)
+    return places
 
 
 def device_size(path: str) -> int:

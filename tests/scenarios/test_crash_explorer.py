@@ -12,11 +12,12 @@ CARELESS = Path(__file__).with_name("careless_drivers.py")
 
 @pytest.mark.parametrize("kind", ["file", "lvhd"])
 def test_a_revert_survives(kind: str) -> None:
-    """A sample: each flush of a revert, and a few of the states between them."""
+    """A sample: each flush of a revert, and some of the states between them."""
     with booted("crash", seed=1) as (host, session):
-        result = Explorer(host, session, kind, "revert", seed=1).explore(6)
+        result = Explorer(host, session, kind, "revert", seed=1).explore(20)
     assert [failure.why for failure in result.failures] == []
     assert result.states >= result.flushes
+    assert result.recoveries < result.states + result.fresh
     assert result.outcomes > 1
 
 

@@ -329,13 +329,14 @@ def test_a_lost_disk(sample: Sample) -> None:
 def test_readers_that_disagree(sample: Sample, tmp_path: Path) -> None:
     """What the other readers see is another file than the device's."""
     state = look(sample.sr)
-    copies = contents.Copies(sample.sr, state.medium, tmp_path)
+    witnesses = contents.Witnesses(sample.sr, state.medium, tmp_path)
+    copies = witnesses.copies
     copy = copies.path(sample.base.uuid)
     data = copy.read_bytes()
     at = data.index(sample.model.piece(BLOCK - 4096, 4096))
     copy.write_bytes(changed(data, at, b"other bytes"))
     image = state.medium.images[sample.disk.uuid]
-    found = list(contents.agree(sample.sr, state.medium, copies, image, sample.model))
+    _, found = witnesses.content(image)
     assert {(v.rule, v.where.partition(" ")[2]) for v in found} == {
         ("readers agree", "by our reader")
     }
