@@ -146,7 +146,9 @@ def _stored(uuid: str, name: str, size: int, start: bytes, end: bytes) -> Stored
         return Stored(uuid, name, size, fault=str(error))
 
 
-def read_directory(source: Source, directory: str, files: list[str], room: Room) -> Medium:
+def read_directory(
+    source: Source, directory: str, files: list[str], room: Room | None = None
+) -> Medium:
     """The medium of a file SR. `files` are the paths below it, `room` is its file system's."""
     places, raw = [], []
     logs, strays = set(), []
