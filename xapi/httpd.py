@@ -100,6 +100,16 @@ class HttpServer(wsgi.Server):
         #: Connections that are written to, and since when.
         self.answering: dict[HTTPConnection, float] = {}
 
+    @staticmethod
+    def bind_socket(socket_: socket.socket, bind_addr: tuple[str, int] | str) -> socket.socket:
+        """See HTTPServer, which leaves a socket open whose address is taken."""
+        try:
+            socket_.bind(bind_addr)
+        except OSError:
+            socket_.close()
+            raise
+        return socket_
+
     def process_conn(self, conn: HTTPConnection) -> None:
         """See HTTPServer. A thread takes the connection, and waits there for a request."""
         super().process_conn(conn)

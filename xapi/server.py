@@ -84,7 +84,19 @@ class XapiServer:
         return f"http://{address}:{port}"
 
     def start(self) -> None:
-        """Listen, and ask the hosts' storage drivers what they can do."""
+        """Listen, and ask the hosts' storage drivers what they can do.
+
+        Raises:
+            OSError: it cannot listen where it is to; everything is closed again.
+        """
+        try:
+            self._listen()
+            self.discover_drivers()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _listen(self) -> None:
         for server in self._servers:
             server.prepare()
         if self._unix_socket is not None:
@@ -95,7 +107,6 @@ class XapiServer:
         ]
         for thread in self._threads:
             thread.start()
-        self.discover_drivers()
 
     def stop(self) -> None:
         """Let running calls end, then close everything. Calls that wait for others give up."""

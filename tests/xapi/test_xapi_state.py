@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import xmlrpc.client
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from xml.parsers.expat import ExpatError
@@ -57,6 +59,25 @@ def server(host: MemoryHost, directory: Path) -> Iterator[XapiServer]:
         yield server
     finally:
         server.stop()
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_server_that_cannot_listen_leaves_nothing_open(tmp_path: Path) -> None:
+    """Neither sockets nor threads, and the state file is another server's to use."""
+    host = MemoryHost({"mem": CAPABILITIES}, tmp_path / "xapi")
+    threads = threading.active_count()
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+        late = XapiServer(host, port=port, unix_socket=host.socket, state=tmp_path / "state")
+        with pytest.raises(OSError, match="in use"):
+            late.start()
+        blocked = XapiServer(host, unix_socket=tmp_path / "no" / "path", state=tmp_path / "state")
+        with pytest.raises(OSError, match="No such file"):
+            blocked.start()
+    gc.collect()
+    assert threading.active_count() == threads
+    with server(host, tmp_path) as other, session(other.url) as api:
+        assert api.pool.get_all()
 
 
 def test_restart(tmp_path: Path) -> None:
