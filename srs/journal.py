@@ -44,7 +44,7 @@ ZERO: Final = "zero"  # the same, of a raw base copy that grows
 _TAG: Final = "journaler"
 _VALUE_TAG: Final = "journal."
 _SECTOR: Final = 512
-#: device-mapper names (dashes of the group doubled) have at most 127 characters.
+#: device-mapper names (dashes of group and volume doubled) have at most 127 characters.
 _DM_NAME_MAX: Final = 127
 #: Other implementations look for the value of these in sector 0 alone, however short it is.
 _ALWAYS_IN_BODY: Final = frozenset({"clone", "leaf"})
@@ -177,8 +177,8 @@ class VolumeJournal:
 def volume_name(group: str, kind: str, id: str, value: str) -> str:
     """Name of an entry's volume: with the value if it may and fits, else with `1`."""
     name = f"{kind}_{id}_{value}"
-    room = _DM_NAME_MAX - len(group.replace("-", "--")) - 1
-    return f"{kind}_{id}_1" if kind in _ALWAYS_IN_BODY or len(name) > room else name
+    too_long = len(f"{group}{name}".replace("-", "--")) + 1 > _DM_NAME_MAX
+    return f"{kind}_{id}_1" if kind in _ALWAYS_IN_BODY or too_long else name
 
 
 def encode_body(value: str) -> bytes:

@@ -69,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     replay = commands.add_parser("replay", parents=[kernel], help="repeat programs that failed")
     _add_replay(replay)
     _add_crash(commands.add_parser("crash", help="cut the power everywhere in an operation"))
+    _add_bench(commands.add_parser("bench", parents=[kernel], help="what operations cost"))
     hosts = [kernel, _host_options()]
     up = commands.add_parser("up", parents=hosts, help="serve the XenAPI until Ctrl-C")
     up.add_argument("--port", type=int, default=0, help="where to listen on loopback")
@@ -164,6 +165,53 @@ def _add_crash(crash: argparse.ArgumentParser) -> None:
     instead.add_argument("--random", type=int, metavar="N", help="cut a working host N times")
     instead.add_argument("--fist", action="store_true", help="cut one at each FIST point")
     crash.set_defaults(work=_crash)
+
+
+def _add_bench(bench: argparse.ArgumentParser) -> None:
+    bench.add_argument(
+        "compare", nargs="*", metavar="compare OLD NEW", help="instead: two files of --json"
+    )
+    bench.add_argument("--sr", action="append", metavar="KIND", help="SR kind; several are fine")
+    bench.add_argument("--operation", action="append", metavar="NAME", help="several are fine")
+    bench.add_argument("--case", action="append", metavar="CASE", help="one row of the table")
+    bench.add_argument("--quick", action="store_true", help="fewer cases and turns: 3 minutes")
+    bench.add_argument("--rounds", type=int, default=0, help="turns that each case gets")
+    bench.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="hosts side by side")
+    bench.add_argument("--json", type=Path, metavar="FILE", help="write every measurement down")
+    trees = {"baseline": "compare the drivers of DIR/srs ...", "candidate": "... with these"}
+    for name, text in trees.items():
+        bench.add_argument(f"--{name}", type=Path, metavar="DIR", help=text)
+    bench.add_argument(
+        "--threshold", type=float, default=5.0, metavar="PERCENT", help="slower by more fails (5)"
+    )
+    bench.set_defaults(work=_bench)
+
+
+def _bench(options: argparse.Namespace) -> int:
+    _scenario_directory()
+    command = import_module("scenarios.bench.command")
+    if options.compare:
+        if len(options.compare) != 3 or options.compare[0] != "compare":
+            raise TestbedError("two files are compared", hint="testbed bench compare OLD NEW")
+        old, new = map(Path, options.compare[1:])
+        return PASSED if command.compare_files(old, new, options.threshold / 100) else FAILED
+    trees = {name: vars(options)[name] for name in ("baseline", "candidate")}
+    if (options.baseline is None) != (options.candidate is None):
+        raise TestbedError("a comparison needs two trees", hint="--baseline DIR --candidate DIR")
+    _try_to_boot(options.kernel)
+    asked = command.Options(
+        kinds=options.sr or (),
+        operations=options.operation or (),
+        cases=options.case or (),
+        quick=options.quick,
+        rounds=options.rounds,
+        jobs=options.jobs,
+        trees=trees if options.baseline else None,
+        threshold=options.threshold / 100,
+        kernel=options.kernel,
+        json=options.json,
+    )
+    return PASSED if command.bench(asked) else FAILED
 
 
 def _crash(options: argparse.Namespace) -> int:

@@ -1,24 +1,22 @@
 """`testbed crash`: every case on every kind of SR, several hosts side by side, one table."""
 
-import multiprocessing
 import random
 import shlex
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from scenarios.crash.cases import CASES
 from scenarios.crash.cuts import Cuts, Cutter
 from scenarios.crash.explorer import Explorer, Failure, Result, booted, repeat
+from scenarios.parallel import run_all
 from testbed.errors import TestbedError
 from testbed.provision import RECIPES
 
@@ -134,38 +132,7 @@ def _pairs(options: Options) -> list[Key]:
 def _run(
     jobs: Mapping[Key, Callable[[], T]], workers: int, console: Console
 ) -> tuple[dict[Key, T], dict[Key, BaseException]]:
-    """What each job came to, and which could not run; several processes side by side."""
-    results: dict[Key, T] = {}
-    broken: dict[Key, BaseException] = {}
-    with _progress(console) as progress, _workers(workers) as pool:
-        task = progress.add_task("cases", total=len(jobs))
-        started = {pool.submit(job): key for key, job in jobs.items()}
-        for future in as_completed(started):
-            error = future.exception()
-            if error is None:
-                results[started[future]] = future.result()
-            else:
-                broken[started[future]] = error
-            kind, case = started[future]
-            word = "could not run" if error else "done"
-            progress.console.print(f"{kind} {case}: {word}", style="dim")
-            progress.update(task, advance=1)
-    return results, broken
-
-
-def _workers(count: int) -> ProcessPoolExecutor:
-    # Not forked: each has threads of a toolstack, and its parent those of the display.
-    return ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"))
-
-
-def _progress(console: Console) -> Progress:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    return Progress(*columns, console=console, transient=True)
+    return run_all(jobs, workers, console, " ".join)
 
 
 def _cell(result: Result) -> str:

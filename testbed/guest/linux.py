@@ -100,6 +100,16 @@ def log(text: str) -> None:
         file.write(f"<4>{line}\n")
 
 
+def written(device: str) -> dict[str, int]:
+    """What was written to a block device since it is there: bytes, requests, flushes.
+
+    Reference: the kernel's Documentation/block/stat.rst, which counts in sectors of 512 bytes.
+    """
+    with open(f"/sys/block/{os.path.basename(device)}/stat", encoding="ascii") as file:
+        fields = [int(field) for field in file.read().split()]
+    return {"bytes": fields[6] * 512, "requests": fields[4], "flushes": fields[15]}
+
+
 def power_off() -> None:
     """Stop this kernel at once; nothing is synced."""
     _libc.reboot(_POWER_OFF)

@@ -126,6 +126,7 @@ QUICK: dict[str, Quick] = {
     "gc_pause": _set_gc_pause,
     "load_modules": _load_modules,
     "make_directory": _make_directory,
+    "written": linux.written,
 }
 
 SLOW: dict[str, Slow] = {

@@ -1,0 +1,232 @@
+"""`testbed bench`: measure on every kind of SR, several hosts side by side; show, compare, keep."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+
+from scenarios.bench.cases import FULL, OPERATIONS, QUICK, Case, Groups
+from scenarios.bench.compare import Comparison, compare_all
+from scenarios.bench.promises import Promise, promises
+from scenarios.bench.report import milliseconds
+from scenarios.bench.results import Result, Results, environment, load, of_tree, save
+from scenarios.bench.runner import BASELINE, CANDIDATE, Plan, run
+from scenarios.parallel import run_all
+from scenarios.plugin import DEFAULT_KINDS
+from testbed.errors import TestbedError
+from testbed.provision import RECIPES
+
+#: Turns that each case gets: of one tree, and at most where two are compared.
+_ROUNDS: Final = {"quick": 3, "full": 9, "compare": 40}
+#: Columns of a table when the output is no terminal, or a narrow one.
+_WIDTH: Final = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What was asked for; empty means all.
+
+    Attributes:
+        kinds: of SR.
+        operations: keys of OPERATIONS.
+        cases: as the table calls them.
+        quick: the shorter list of cases.
+        rounds: turns of each case, 0 for the usual number.
+        jobs: hosts side by side.
+        trees: `baseline` and `candidate` -> where their drivers are; empty for our own drivers.
+        threshold: slower by more than this is a regression; 0.05: 5 percent.
+        kernel: that hosts boot.
+        json: file for the results.
+    """
+
+    kinds: Sequence[str] = ()
+    operations: Sequence[str] = ()
+    cases: Sequence[str] = ()
+    quick: bool = False
+    rounds: int = 0
+    jobs: int = 1
+    trees: Mapping[str, Path] | None = None
+    threshold: float = 0.05
+    kernel: str = "auto"
+    json: Path | None = None
+
+
+def bench(options: Options) -> bool:
+    """Measure, show, keep; whether nothing got worse, where two trees are compared."""
+    console = _console()
+    begun = time.monotonic()
+    jobs = {plan.kind: partial(run, plan) for plan in _plans(options)}
+    found, broken = run_all(jobs, options.jobs, console, str)
+    kernels = {kernel for kernel, _ in found.values()}
+    results = Results(
+        environment(", ".join(sorted(kernels))),
+        [result for kind in jobs if kind in found for result in found[kind][1]],
+    )
+    if options.json is not None:
+        save(options.json, results)
+    if options.trees:
+        fine = _show_comparisons(console, _in_turns(results), options.threshold)
+    else:
+        fine = True
+        show(console, results.results)
+    for kind, error in broken.items():
+        console.print(f"{kind} could not be measured: {error}", style="red", markup=False)
+    console.print(f"{len(results.results)} results in {time.monotonic() - begun:.1f} s")
+    return fine and not broken
+
+
+def compare_files(old: Path, new: Path, threshold: float) -> bool:
+    """Show what differs between two runs; whether nothing got worse.
+
+    Raises:
+        BadResults: a file is none of ours.
+        TestbedError: they have nothing in common.
+    """
+    console = _console()
+    before, now = load(old), load(new)
+    for name in sorted(before.environment.keys() | now.environment.keys()):
+        was, became = before.environment.get(name, "-"), now.environment.get(name, "-")
+        if was != became:
+            console.print(f"{name}: {was} -> {became}", style="yellow", markup=False)
+    comparisons = compare_all(_only_tree(before), _only_tree(now), in_turns=False)
+    if not comparisons:
+        raise TestbedError(f"{old} and {new} have no case in common")
+    return _show_comparisons(console, comparisons, threshold)
+
+
+def _only_tree(found: Results) -> dict[tuple[str, Case], Result]:
+    """The results of the tree that a run is about."""
+    return of_tree(found.results, CANDIDATE) or of_tree(found.results, "")
+
+
+def _in_turns(found: Results) -> list[Comparison]:
+    old, new = (of_tree(found.results, tree) for tree in (BASELINE, CANDIDATE))
+    return compare_all(old, new, in_turns=True)
+
+
+def _plans(options: Options) -> list[Plan]:
+    groups = FULL if not (options.trees or options.quick) else QUICK
+    titles = [str(case) for group in groups for case in group]
+    for chosen, known, what in (
+        (options.kinds, RECIPES, "SR kind"),
+        (options.operations, OPERATIONS, "operation"),
+        (options.cases, titles, "case"),
+    ):
+        for name in chosen:
+            if name not in known:
+                raise TestbedError(f"no {what} {name!r}", hint=f"there are: {'; '.join(known)}")
+    usual = "compare" if options.trees else "quick" if options.quick else "full"
+    return [
+        Plan(
+            kind,
+            _chosen(groups, options),
+            options.rounds or _ROUNDS[usual],
+            options.trees or {"": None},
+            precision=options.threshold if options.trees else 0.0,
+            kernel=options.kernel,
+        )
+        for kind in options.kinds or DEFAULT_KINDS
+    ]
+
+
+def _chosen(groups: Groups, options: Options) -> Groups:
+    def wanted(case: Case) -> bool:
+        return (not options.operations or case.operation in options.operations) and (
+            not options.cases or str(case) in options.cases
+        )
+
+    chosen = (tuple(case for case in group if wanted(case)) for group in groups)
+    return tuple(group for group in chosen if group)
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    console.width = max(console.width, _WIDTH)
+    return console
+
+
+# --- what is shown ---------------------------------------------------------------------------
+
+
+def size(count: int) -> str:
+    """Bytes, with three digits that mean something."""
+    value, unit = float(count), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if value < 1000:
+            break
+        value, unit = value / 1024, larger
+    return f"{value:.0f} {unit}" if value >= 100 or unit == "B" else f"{value:.3g} {unit}"
+
+
+#: Column -> what a result has there.
+_COLUMNS: Final[dict[str, Callable[[Result], str]]] = {
+    "ms": lambda found: _spread(found.times),
+    "driver": lambda found: milliseconds(statistics.median(found.driver_times)),
+    "programs": lambda found: str(found.counts.programs),
+    "commits": lambda found: str(found.counts.commits),
+    "fsyncs": lambda found: str(found.counts.fsyncs),
+    "flushes": lambda found: str(statistics.median_low(found.counted["flushes"])),
+    "written": lambda found: size(statistics.median_low(found.counted["bytes"])),
+    "peak": lambda found: size(found.counts.peak),
+}
+
+
+def _spread(times: Sequence[float]) -> str:
+    median, least, most = (f(times) for f in (statistics.median, min, max))
+    return f"{milliseconds(median)} ({milliseconds(least)}-{milliseconds(most)})"
+
+
+def show(console: Console, results: Sequence[Result]) -> None:
+    """Print a table for each kind of SR, and the promises."""
+    for kind in dict.fromkeys(found.kind for found in results):
+        table = Table(title=kind, title_justify="left")
+        table.add_column("operation", no_wrap=True)
+        for heading in _COLUMNS:
+            table.add_column(heading, justify="right", no_wrap=True)
+        for found in results:
+            if found.kind == kind:
+                table.add_row(str(found.case), *(cell(found) for cell in _COLUMNS.values()))
+        console.print(table)
+    _show_promises(console, promises(results))
+
+
+def _show_promises(console: Console, given: Sequence[Promise]) -> None:
+    if given:
+        table = Table("", "number", "measured", "bound", title="Numbers", title_justify="left")
+        for promise in given:
+            style = "green" if promise.kept else "bold red"
+            measured = f"[{style}]{promise.measured:.2f} x[/]"
+            table.add_row(promise.kind, promise.what, measured, f"{promise.bound:g} x")
+        console.print(table)
+
+
+def _show_comparisons(
+    console: Console, comparisons: Sequence[Comparison], threshold: float
+) -> bool:
+    table = Table("", "operation", title="candidate over baseline", title_justify="left")
+    for heading in ("time (95 %)", "counted"):
+        table.add_column(heading, no_wrap=True)
+    for found in comparisons:
+        counted = [f"[bold red]{_change(name, *pair)}[/]" for name, pair in found.more.items()]
+        counted += [f"[green]{_change(name, *pair)}[/]" for name, pair in found.less.items()]
+        slower = found.ratio.low > 1 + threshold
+        ratio = f"[bold red]{found.ratio}[/]" if slower else str(found.ratio)
+        table.add_row(found.kind, str(found.case), ratio, ", ".join(counted) or "same")
+    console.print(table)
+    worse = [f"{one.kind}: {one.case}" for one in comparisons if one.regressed(threshold)]
+    if worse:
+        console.print(f"[bold red]{len(worse)} regressions[/]: {'; '.join(worse)}")
+    else:
+        console.print(f"[green]no regression[/] above {100 * threshold:g} %")
+    return not worse
+
+
+def _change(name: str, old: int, new: int) -> str:
+    shown = size if name in ("bytes", "peak space") else str
+    return f"{name} {shown(old)} -> {shown(new)}"

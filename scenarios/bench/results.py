@@ -1,0 +1,156 @@
+"""What a run of `testbed bench` found out, and the file that keeps it.
+
+The file has JSON lines: first the environment, then one line a result. Times are in seconds, in
+the order in which they were taken; sizes are bytes.
+
+    Exception
+    └── BadResults     a file does not hold results
+"""
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from scenarios.bench.cases import Case
+from scenarios.bench.stand import Counts, Sample, Step
+from testbed.errors import TestbedError
+
+_PACKAGES = ("user-mode-linux", "lvm2", "e2fsprogs", "nfs-kernel-server", "open-iscsi", "python3")
+_FORMAT = 1
+
+
+class BadResults(TestbedError):
+    """A file does not hold results of `testbed bench`."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path = path
+        super().__init__(f"{path} holds no results of testbed bench: {reason}")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One case on one kind of SR.
+
+    Attributes:
+        kind: of SR.
+        case: what was done.
+        tree: whose drivers did it: empty for our own, else `baseline` or `candidate`.
+        samples: in the order in which they were taken.
+        counts: of one turn that was not timed.
+    """
+
+    kind: str
+    case: Case
+    tree: str
+    counts: Counts
+    samples: list[Sample] = field(default_factory=list)
+
+    @property
+    def times(self) -> list[float]:
+        """Seconds of the XenAPI call."""
+        return [sample.seconds for sample in self.samples]
+
+    @property
+    def driver_times(self) -> list[float]:
+        """Seconds of the driver calls, or of the XenAPI call where it makes none."""
+        return [sample.driver or sample.seconds for sample in self.samples]
+
+    @property
+    def counted(self) -> dict[str, list[int]]:
+        """What is the same on every machine, by its name; more than one where there is a spread."""
+        return {
+            "bytes": [sample.bytes for sample in self.samples],
+            "flushes": [sample.flushes for sample in self.samples],
+            "programs": [self.counts.programs],
+            "LVM commits": [self.counts.commits],
+            "fsyncs": [self.counts.fsyncs],
+            "peak space": [self.counts.peak],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """A run."""
+
+    environment: dict[str, str]
+    results: list[Result]
+
+
+def environment(kernel: str) -> dict[str, str]:
+    """What times depend on.
+
+    Args:
+        kernel: release of the kernel that the host ran on.
+    """
+    models = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    pages, page = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    return {
+        "machine": f"{len(os.sched_getaffinity(0))} of {models[0] if models else '?'}",
+        "memory": f"{pages * page >> 20} MiB",
+        "load": f"{os.getloadavg()[0]:.1f}",
+        "machine's kernel": platform.release(),
+        "kernel under test": kernel,
+        "Python": platform.python_version(),
+        "sr-testbed": metadata.version("sr-testbed"),
+        **_package_versions(),
+    }
+
+
+def _package_versions() -> dict[str, str]:
+    fields = "${Package} ${Version}\\n"
+    done = subprocess.run(
+        ["dpkg-query", "-W", "-f", fields, *_PACKAGES],
+        capture_output=True,
+        text=True,
+        check=False,  # one that is not there costs a line, not the run
+    )
+    return dict(line.split(" ", 1) for line in done.stdout.splitlines())
+
+
+def save(path: Path, found: Results) -> None:
+    """Write a run down."""
+    lines: list[dict[str, Any]] = [{"format": _FORMAT, "environment": found.environment}]
+    lines += [asdict(result) for result in found.results]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+
+def load(path: Path) -> Results:
+    """Read a run.
+
+    Raises:
+        BadResults: see there.
+    """
+    try:
+        head, *lines = (json.loads(line) for line in path.read_text("utf-8").splitlines())
+        if head["format"] != _FORMAT:
+            raise BadResults(path, f"format {head['format']}, not {_FORMAT}")
+        return Results(dict(head["environment"]), list(map(_result, lines)))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadResults(path, str(error)) from error
+
+
+def _result(line: dict[str, Any]) -> Result:
+    counts = line["counts"]
+    steps = tuple(Step(**step) for step in counts["steps"])
+    return Result(
+        line["kind"],
+        Case(**line["case"]),
+        line["tree"],
+        Counts(**{**counts, "calls": tuple(counts["calls"]), "steps": steps}),
+        [Sample(**sample) for sample in line["samples"]],
+    )
+
+
+def of_tree(results: Iterable[Result], tree: str) -> dict[tuple[str, Case], Result]:
+    """The results of one tree, by SR kind and case."""
+    return {(found.kind, found.case): found for found in results if found.tree == tree}
