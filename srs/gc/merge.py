@@ -71,9 +71,14 @@ class Bases:
         self.relink(disk, parent)
 
     def relink(self, disk: Disk, parent: Disk) -> None:
-        """Steps 4 and 5; a second time they do what is left of them."""
-        children = self.forest.children(disk.uuid)
-        with self.paused_above(disk) as leaves:
+        """Steps 4 and 5; a second time they do what is left of them.
+
+        Until then the disk was its parent's only child: others there were relinked before a cut,
+        which may have left a locator that still leads to the disk.
+        """
+        others = (child for child in self.forest.children(parent.uuid) if child.uuid != disk.uuid)
+        children = [*self.forest.children(disk.uuid), *others]
+        with self.paused_above(parent) as leaves:
             fist.point("LVHDRT_relinking_grandchildren")
             for child in children:
                 self.medium.relink(child, parent)

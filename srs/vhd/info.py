@@ -9,7 +9,7 @@ from srs.vhd.chain import open_chain
 from srs.vhd.footers import find_footer
 from srs.vhd.format import BLOCK, FIXED, SECTOR
 from srs.vhd.image import Image
-from srs.vhd.parent import find_parent, stored_paths
+from srs.vhd.parent import find_parent, stored_parent
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +53,11 @@ def query(
         footer = found.footer
         image = None if footer.disk_type == FIXED else Image(backing, found)
         child = image if image is not None and image.differencing else None
-        stored = stored_paths(child) if child else []
         return Info(
             size=footer.size,
             physical_size=_physical_size(backing, image),
             parent=find_parent(child) if child and resolve_parent else None,
-            stored_parent=stored[0] if stored else None,
+            stored_parent=stored_parent(child) if child else None,
             hidden=footer.hidden,
             depth=_depth(path) if depth else None,
             allocated=image.allocated() if image and allocated else None,

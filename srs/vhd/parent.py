@@ -45,6 +45,17 @@ def stored_paths(image: Image) -> list[str]:
     return [path for path in paths if path is not None]
 
 
+def stored_parent(image: Image) -> str | None:
+    """The path of the parent that the header describes, as a locator spells it.
+
+    A cut that fell into the rewriting of locators leaves another one among them.
+    """
+    paths = stored_paths(image)
+    name = image.header.parent_name
+    described = (path for path in paths if os.path.basename(path) == name)
+    return next(described, paths[0] if paths else None)
+
+
 def stored_path(backing: Backing, entry: Locator) -> str | None:
     """The path that a locator spells; None if it spells none, or is longer than any path."""
     if entry.platform == NO_LOCATOR or entry.length > min(entry.capacity, LONGEST_TEXT):
@@ -64,8 +75,7 @@ def find_parent(image: Image) -> str:
     paths = stored_paths(image)
     found = locator.candidates(image.path, paths)
     if not found:
-        stored = paths[0] if paths else image.header.parent_name
-        raise ParentMissing(image.path, stored)
+        raise ParentMissing(image.path, stored_parent(image) or image.header.parent_name)
     if len(found) == 1:
         return found[0]
     return next((path for path in found if _is_recorded(image, path)), found[0])

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from directory import Database, Directory, live_in
@@ -21,6 +22,7 @@ from srs.gc.merge import Bases
 from srs.gc.tree import Forest
 from srs.journal import FileJournal
 from srs.vdi import NewDisk, new_uuid
+from srs.vhd.backing import Backing
 
 BLOCK = 2 << 20
 SIZE = 3 * BLOCK
@@ -127,6 +129,52 @@ def perform(bench: Bench, act: str, pick: int, at: int) -> None:
         bench.delete(uuids[pick % len(uuids)])
     elif act == "collect":
         bench.collect()
+
+
+class Cut(Exception):
+    """The power went."""
+
+
+@contextmanager
+def cut_while_relinking(syncs: int) -> Iterator[None]:
+    """The power goes when so many syncs of `vhd.set_parent` have come back."""
+    left = syncs
+    set_parent, sync = vhd.set_parent, Backing.sync
+
+    def count(backing: Backing) -> None:
+        nonlocal left
+        sync(backing)
+        left -= 1
+        if left == 0:
+            raise Cut
+
+    def counted(*args: Any, **options: Any) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Backing, "sync", count)
+            set_parent(*args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vhd, "set_parent", counted)
+        yield
+
+
+@pytest.mark.parametrize("syncs", range(1, 6))
+def test_a_relink_that_was_cut_off_is_ended(bench: Bench, syncs: int) -> None:
+    """Two disks are relinked, in three steps each; no locator leads to what is gone."""
+    disk = bench.create()
+    bench.write(disk, 0, b"1" * 512)
+    passing = bench.snapshot(disk)
+    bench.write(disk, 512, b"2" * 512)
+    bench.snapshot(disk)
+    bench.delete(passing)
+    with cut_while_relinking(syncs), pytest.raises(Cut):
+        bench.collect()
+    report = bench.collect()
+    assert not report.failed
+    bench.must_be_right()
+    bench.must_be_at_rest()
+    for path in bench.path.glob("*.vhd"):
+        assert vhd.check(path).findings == ()
 
 
 @settings(max_examples=30, deadline=None)

@@ -2,6 +2,7 @@
 
 import errno
 import itertools
+import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -316,6 +317,9 @@ def test_cut_during_set_parent(chain: Path, seed: int, name: str) -> None:
         with vhd.open_chain(chain, writable=True) as disk:
             found = disk.read(0, 1536)
         assert found in (old, new)
+        assert os.path.basename(vhd.query(chain).stored_parent or "") == (
+            "base.vhd" if found == old else other.name
+        )
         seen.add(found)
         vhd.set_parent(chain, other)
         assert by_us(chain)[:1536] == new
