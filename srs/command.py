@@ -152,11 +152,16 @@ _OPERATIONS: dict[str, Operation] = {
     "vdi_attach": Operation(
         _run_vdi(lambda vdi, r: vdi.attach(_flag(r.arg(0, "true")))), VDIUnavailable
     ),
-    "vdi_detach": Operation(_run_vdi(lambda vdi, r: vdi.detach()), VDIUnavailable),
+    "vdi_detach": Operation(
+        _run_vdi(lambda vdi, r: vdi.detach()), VDIUnavailable, prepared=False
+    ),
     "vdi_activate": Operation(
         _run_vdi(lambda vdi, r: vdi.activate(_flag(r.arg(0, "true")))), VDIUnavailable
     ),
-    "vdi_deactivate": Operation(_run_vdi(lambda vdi, r: vdi.deactivate()), VDIUnavailable),
+    # It prepares the SR itself, and goes on where that fails.
+    "vdi_deactivate": Operation(
+        _run_vdi(lambda vdi, r: vdi.deactivate()), VDIUnavailable, prepared=False
+    ),
     "vdi_snapshot": Operation(
         _run_vdi(lambda vdi, r: vdi.snapshot(r.driver_params)), VDISnapshot
     ),

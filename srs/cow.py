@@ -151,6 +151,13 @@ class CowSR(SR):
         """Undo open_disk, of an image that cannot be read any more as far as that goes."""
         raise Unimplemented("close_disk")
 
+    def abandon_disk(self, uuid: str) -> None:
+        """As close_disk, while the SR cannot be read."""
+
+    def is_readable(self) -> bool:
+        """Whether the medium answers at all, looked at anew."""
+        raise Unimplemented("is_readable")
+
     def is_pending(self, uuid: str) -> bool:
         """Whether the medium says that a change of the disk was begun, and not that it is done."""
         raise Unimplemented("is_pending")

@@ -152,8 +152,29 @@ class CowVDI(VDI):
                 server.start(Export(self.uuid, path, disk.raw, writable, log))
 
     def deactivate(self) -> None:
-        """vdi_deactivate: the opposite, as far as there is something to undo."""
+        """vdi_deactivate: the opposite, as far as there is something to undo.
+
+        When the device is gone, everything that is here is closed all the same. A journal, a
+        log that is marked as open, and room that could be given back wait for it to come back.
+        """
         ref = self.ref
+        try:
+            self.sr.prepare()
+            self._deactivate(ref)
+        except Exception:
+            if self.sr.is_readable():
+                raise
+            self._abandon()
+        tap.unclaim(self.session, ref)
+
+    def _abandon(self) -> None:
+        try:
+            Server(self.sr.uuid, self.uuid).stop()
+        finally:
+            self.sr.abandon_disk(self.uuid)
+            tap.unlink(self.sr.uuid, self.uuid)
+
+    def _deactivate(self, ref: str) -> None:
         if self.sr.request.is_master:
             # Even of a disk that is half done, or cannot be read, nothing may stay open.
             self._close(ref)
@@ -161,7 +182,6 @@ class CowVDI(VDI):
             with self.sr.steady(self.uuid, ref, writable=False) as disk:
                 self._close(ref)
             self.sr.have_room_given_back(disk)
-        tap.unclaim(self.session, ref)
 
     def _unclaim(self, ref: str) -> None:
         """After a failure: other hosts may have the disk, unless it was active here before."""

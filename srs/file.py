@@ -162,6 +162,14 @@ class FileSR(CowSR):
             raise SRUnavailable(f"{self.path} is not mounted")
         super().prepare()
 
+    def is_readable(self) -> bool:
+        """See CowSR."""
+        try:
+            self.space()
+        except OSError:
+            return False
+        return True
+
     def space(self) -> Space:
         """Of the file system that the directory is on."""
         status = os.statvfs(self.path)

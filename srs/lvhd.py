@@ -357,6 +357,15 @@ class LVHDSR(CowSR):
         there = [each for each in idle if self.exists(each)]
         self.group.deactivate(*(self.store.volume_of(each).name for each in there))
 
+    def abandon_disk(self, uuid: str) -> None:
+        """See CowSR."""
+        (self.borrowed or self.store).abandon(uuid)
+
+    def is_readable(self) -> bool:
+        """See CowSR."""
+        self.group.reread()
+        return self.group.exists
+
     def _is_small_at_rest(self, disk: Disk) -> bool:
         return not disk.raw and (not self.thick or self._is_snapshot(disk.uuid))
 

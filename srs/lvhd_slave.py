@@ -19,50 +19,18 @@ import fcntl
 import os
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
-from srs import devicemapper, lvm
 from srs import lvhd_layout as layout
+from srs import lvm, nodes
 from srs.errors import LVMMaster, SRInUse, VDIUnavailable
 from srs.locks import Lock
 from srs.lvhd_store import VolumeStore
 from srs.refcount import RefCounts
 from srs.volumes import LogicalVolume, VolumeGroup
 
-_BLOCK_DEVICES: Final = "/sys/block"
-_SECTOR: Final = 512
 _BLKFLSBUF: Final = 0x1261  # linux/fs.h
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A device-mapper node: its name, LVM's identity of the volume behind it, its size in bytes."""
-
-    name: str
-    id: str
-    size: int
-
-
-def _node_name(group: str, volume: str) -> str:
-    """What device-mapper calls a volume: dashes within both names are doubled."""
-    return f"{group.replace('-', '--')}-{volume.replace('-', '--')}"
-
-
-def _nodes() -> list[Node]:
-    """All nodes of volumes on this host."""
-    found = []
-    for device in os.listdir(_BLOCK_DEVICES):
-        if device.startswith("dm-"):
-            with suppress(OSError):  # it went away meanwhile
-                name, id_ = (_read(device, f"dm/{what}") for what in ("name", "uuid"))
-                found.append(Node(name, id_, int(_read(device, "size")) * _SECTOR))
-    return found
-
-
-def _read(device: str, attribute: str) -> str:
-    with open(f"{_BLOCK_DEVICES}/{device}/{attribute}", encoding="ascii") as file:
-        return file.read().strip()
 
 
 def _forget_pages(path: str) -> None:
@@ -82,40 +50,27 @@ class BorrowedGroup(VolumeGroup):
 
     def _read(self) -> dict[str, LogicalVolume]:
         """Volumes; active are those whose node has the right name."""
-        right = {(node.name, node.id) for node in _nodes()}
+        return self._as_nodes_are(super()._read())
+
+    def _as_nodes_are(self, found: dict[str, LogicalVolume]) -> dict[str, LogicalVolume]:
+        here = {name: node.id for name, node in nodes.volumes(self.name).items()}
         return {
-            name: replace(volume, active=(_node_name(self.name, name), volume.id) in right)
-            for name, volume in super()._read().items()
+            name: replace(volume, active=here.get(name) == volume.id)
+            for name, volume in found.items()
         }
 
     def sweep(self, wanted: Iterable[str]) -> None:
         """Remove the group's nodes, other than the right ones of these volumes; open ones stay."""
-        prefix = _node_name(self.name, "")
-        right = {
-            (_node_name(self.name, name), self.volumes[name].id)
-            for name in wanted
-            if name in self.volumes
-        }
-        for node in _nodes():
-            if node.name.startswith(prefix) and (node.name, node.id) not in right:
+        right = {(name, self.volumes[name].id) for name in wanted if name in self.volumes}
+        for name, node in nodes.volumes(self.name).items():
+            if (name, node.id) not in right:
                 with suppress(OSError):
-                    devicemapper.remove(node.name)
-                    self._forget(node)
+                    nodes.remove(self.name, name)
         self.reread_nodes()
-
-    def _forget(self, node: Node) -> None:
-        """Remove the names that LVM made for a node."""
-        volume = node.name.removeprefix(_node_name(self.name, "")).replace("--", "-")
-        for path in (f"/dev/mapper/{node.name}", self.path(volume)):
-            with suppress(FileNotFoundError):
-                os.unlink(path)
 
     def reread_nodes(self) -> None:
         """Look again which volumes are active."""
-        right = {(node.name, node.id) for node in _nodes()}
-        for name, volume in self.volumes.items():
-            active = (_node_name(self.name, name), volume.id) in right
-            self.volumes[name] = replace(volume, active=active)
+        self.volumes.update(self._as_nodes_are(self.volumes))
 
     def freshen(self, names: Iterable[str]) -> None:
         """Activate volumes; those that were active get the tables that the metadata says now.
@@ -123,7 +78,7 @@ class BorrowedGroup(VolumeGroup):
         Raises:
             LVMError: LVM refused.
         """
-        sizes = {node.id: node.size for node in _nodes()}
+        sizes = {node.id: node.size for node in nodes.volumes(self.name).values()}
         used = [volume for volume in map(self.volume, names) if volume.active]
         stale = [volume.name for volume in used if sizes[volume.id] != volume.size]
         if stale:
@@ -157,6 +112,11 @@ class SlaveVolumes:
             self.store.recount(detached=uuid)
             self._sweep()
 
+    def abandon(self, uuid: str) -> None:
+        """See VolumeStore."""
+        with self._lock:
+            self.store.abandon(uuid)
+
     def let_go(self, uuid: str) -> None:
         """Deactivate what this disk alone needs, though it stays attached: the master works."""
         with self._lock:
@@ -172,8 +132,7 @@ class SlaveVolumes:
         with self._lock:
             self.group.reread()
             self.group.sweep([])
-            prefix = _node_name(self.group.name, "")
-            if busy := [node.name for node in _nodes() if node.name.startswith(prefix)]:
+            if busy := nodes.volumes(self.group.name):
                 raise SRInUse(", ".join(busy))
             self.store.counts.reset()
 

@@ -12,8 +12,9 @@ several steps, are in srs.lvhd_split and srs.lvhd_replace.
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 
-from srs import fist, vhd
+from srs import fist, nodes, vhd
 from srs import lvhd_layout as layout
 from srs.errors import SRNoSpace, VDISize, VDIUnavailable
 from srs.journal import INFLATE, ZERO, Entry, VolumeJournal
@@ -118,6 +119,21 @@ class VolumeStore:
             return self.chain(self.disk(leaf))
         except VDIUnavailable:
             return [leaf]
+
+    def abandon(self, uuid: str) -> None:
+        """Close a disk though the metadata cannot be read: what nobody has open goes.
+
+        What goes too far, volumes of a disk that is paused, the next `reactivate` brings back.
+        What other disks read is counted afresh when one is opened or closed.
+        """
+        self.counts.set(uuid, replace(self.counts.get(uuid), binary=0))
+        attached = set(self.counts.attached())
+        if not attached:
+            self.counts.reset()
+        for name in nodes.volumes(self.group.name):
+            if name != layout.METADATA and layout.disk_of(name) not in attached:
+                with suppress(OSError):
+                    nodes.remove(self.group.name, name)
 
     def reactivate(self) -> None:
         """Activate what attached disks need.

@@ -81,12 +81,22 @@ class Datapath:
                 if opened.device:
                     self._unplug(opened.device, user, force=force)
                     opened.device = ""  # a second try goes on from here
-                sr_ref, sr, location = self._names(vdi)
-                with as_xenapi_errors(sr_ref, vdi):
-                    self._storage.vdi_deactivate(task, sr, location)
-                    self._storage.vdi_detach(task, sr, location)
+                self._detach(task, vdi, force=force)
                 self._open.pop(vdi, None)
             opened.users.discard(user)
+
+    def _detach(self, task: str, vdi: str, *, force: bool) -> None:
+        sr_ref, sr, location = self._names(vdi)
+        with as_xenapi_errors(sr_ref, vdi):
+            try:
+                self._storage.vdi_deactivate(task, sr, location)
+            except StorageError as error:
+                if not force:
+                    raise
+                # A driver says once what could not be written, and has closed what it could.
+                _log.warning("forced: %s: %s", vdi, error)
+                self._storage.vdi_deactivate(task, sr, location)
+            self._storage.vdi_detach(task, sr, location)
 
     def forget_all(self) -> None:
         """The host lost power: nothing is open any more."""

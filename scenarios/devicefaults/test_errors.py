@@ -9,7 +9,8 @@ import XenAPI
 
 from scenarios.background import calls
 from scenarios.devicefaults.conftest import Disks
-from scenarios.oracle import BLOCK
+from scenarios.oracle import BLOCK, one_sector
+from scenarios.plugin import footprint
 from testbed.devices.faults import Faults
 
 Fault = Callable[[Faults], AbstractContextManager[None]]
@@ -36,6 +37,8 @@ VOLUME_POINTS = {
     "LVHDRT_clone_vdi_before_remove_journal": "snapshot",
     "LVHDRT_inflate_after_setSize": "resize",
 }
+#: A snapshot has its journal entry, and nothing else yet: on files, and on volumes.
+SPLIT_BEGUN = ("FileSR_clone_after_create_journal", "LVHDRT_clone_vdi_after_create_journal")
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -88,3 +91,26 @@ def test_a_disk_that_cannot_be_flushed(disks: Disks) -> None:
     api.VBD.destroy(vbd)
     disks.sr.replug()
     disks.must_work()
+
+
+@pytest.mark.parametrize("pending", [False, True], ids=["", "journal"])
+def test_a_disk_whose_device_is_gone_is_let_go(disks: Disks, pending: bool) -> None:
+    """By force, while nothing can be read: nothing of it stays open. Recovery waits."""
+    disk, api, host = disks.disk, disks.sr.api, disks.sr.host
+    disks.sibling.write(one_sector("sibling", 0))
+    disks.models[disks.sibling.ref].write(one_sector("sibling", 0))
+    if pending:
+        point = SPLIT_BEGUN[disks.sr.on_volumes]
+        with host.fist(point, "error"), pytest.raises(XenAPI.Failure, match=point):
+            api.VDI.snapshot(disks.sibling.ref)
+    before = footprint(host)
+    vbd = disks.sr.create_vbd(disk.ref)
+    api.VBD.plug(vbd)
+    with disks.sr.faults.errors():
+        api.VBD.unplug_force(vbd)
+        assert not api.VBD.get_currently_attached(vbd)
+        assert footprint(host) <= before
+    api.VBD.destroy(vbd)
+    disks.must_work()
+    disks.sr.replug()
+    disks.must_be_whole()
