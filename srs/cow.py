@@ -13,7 +13,7 @@ All of it runs under the SR's lock, which `srs.command` takes.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
@@ -21,7 +21,7 @@ from srs import records, recovery, slave, snapshot
 from srs.cbtlogs import Logs
 from srs.cowvdi import CowVDI
 from srs.datapath import tap
-from srs.errors import SRUnavailable, Unimplemented, VDIUnavailable
+from srs.errors import SRScan, SRUnavailable, Unimplemented, VDIUnavailable
 from srs.journal import Entry, Journal
 from srs.protocol import Request
 from srs.records import Description, Space
@@ -309,6 +309,17 @@ class CowSR(SR):
         self.tracking.tell(known, images | {disk.uuid for disk in remains})
         allocated = sum(disk.size for disk in disks if not disk.hidden)
         records.write_space(self.session, self.ref, self.space(), allocated)
+
+    def scan_attached(self) -> None:
+        """What each attach ends with on the master, which has mended the SR before.
+
+        An image that is lost does not take the others with it: whoever scans is told. What was
+        interrupted with disks that the toolstack did not know yet can be ended now.
+        """
+        with suppress(SRScan, VDIUnavailable):
+            self.scan()
+        if self._unsettled:
+            self.mend()
 
     def descriptions(self) -> dict[str, Description]:
         """Uuid -> names, where the medium has them."""

@@ -15,12 +15,20 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from srs import fist, locks, records, recovery, revert, snapshot
+from srs import fist, locks, records, recovery, revert, slave, snapshot
 from srs.changes import changed_blocks
 from srs.datapath import tap
 from srs.datapath.server import Server
 from srs.datapath.store import Export
-from srs.errors import VDIDelete, VDIExists, VDIInUse, VDISize, VDIType, VDIUnavailable
+from srs.errors import (
+    LookupFailure,
+    VDIDelete,
+    VDIExists,
+    VDIInUse,
+    VDISize,
+    VDIType,
+    VDIUnavailable,
+)
 from srs.journal import RESIZE, Entry
 from srs.records import Description
 from srs.session import Record
@@ -134,6 +142,8 @@ class CowVDI(VDI):
                 self.sr.steady(self.uuid, ref, writable=writable) as disk,
             ):
                 self._open(disk, ref, writable=writable)
+                if not master:
+                    tap.confirm(session, ref, writable=writable)
         finally:
             tap.claimed(session, ref, shared=shared)
 
@@ -179,8 +189,19 @@ class CowVDI(VDI):
             # Even of a disk that is half done, or cannot be read, nothing may stay open.
             self._close(ref)
         else:
+            self._close_on_slave(ref)
+        tap.unclaim(self.session, ref)
+
+    def _close_on_slave(self, ref: str) -> None:
+        try:
             with self.sr.steady(self.uuid, ref, writable=False) as disk:
                 self._close(ref)
+        except LookupFailure:
+            # Half done, and nobody is at it: here it is closed all the same. Its log may be
+            # another disk's by now, and is not to be believed.
+            with slave.lock(self.uuid):
+                self._close(ref, tracked=False)
+        else:
             self.sr.have_room_given_back(disk)
 
     def _unclaim(self, ref: str) -> None:
@@ -192,8 +213,8 @@ class CowVDI(VDI):
         if in_use := tap.users(self.session, self.sr.uuid, ref, record):
             raise VDIInUse(f"{self.uuid} is attached to {', '.join(in_use)}")
 
-    def _close(self, ref: str) -> None:
-        tracked = self._writes_log(ref)
+    def _close(self, ref: str, *, tracked: bool = True) -> None:
+        tracked = tracked and self._writes_log(ref)
         # The image is closed even if its last writes fail, but then the caller hears of it.
         try:
             Server(self.sr.uuid, self.uuid).stop()

@@ -19,7 +19,6 @@ The SR's directory is `/run/sr-mount/<SR uuid>`, a bind mount of `location`. In 
 """
 
 import os
-from contextlib import suppress
 from typing import ClassVar, Final
 
 from srs import file_replace, file_split, mounts, paths, recovery
@@ -33,7 +32,6 @@ from srs.errors import (
     SRError,
     SRInUse,
     SRNotEmpty,
-    SRScan,
     SRUnavailable,
 )
 from srs.filestore import FileStore
@@ -111,9 +109,7 @@ class FileSR(CowSR):
         tap.forget_host(self.session, self.uuid, self.ref)
         if self.request.is_master:
             self.mend()
-            # One image that is lost must not take the others with it; a scan names it.
-            with suppress(SRScan):
-                self.scan()
+            self.scan_attached()
 
     def is_attached(self) -> bool:
         """Whether the mount point shows the disks' directory."""

@@ -143,9 +143,7 @@ class LVHDSR(CowSR):
         self.metadata  # noqa: B018  # activates the volume, for as long as the SR is attached
         tap.forget_host(self.session, self.uuid, self.ref)
         if self.request.is_master:
-            # One image that is lost must not take the others with it; a scan names it.
-            with suppress(VDIUnavailable):
-                self.scan()
+            self.scan_attached()
 
     def scan(self) -> None:
         """sr_scan: and what a crash kept out of the metadata, or in it, is put right in there."""

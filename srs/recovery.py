@@ -14,6 +14,7 @@ An entry that cannot be ended stays, and its disks are refused; all others can b
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -50,9 +51,11 @@ def mend(sr: CowSR) -> dict[str, Unsettled]:
     """End what crashes interrupted; returns the disks for which it failed."""
     unsettled: dict[str, Unsettled] = {}
     ended = False
-    for entry in sr.pending():
+    entries = sr.pending()
+    for number, entry in enumerate(entries, 1):
         try:
-            _end(sr, entry)
+            later = [uuid for other in entries[number:] for uuid in _blocked_by(sr, other)]
+            _end(sr, entry, {*later, *unsettled})
             ended = True
         except FistPoint:
             raise
@@ -98,18 +101,19 @@ def _blocked_by(sr: CowSR, entry: Entry) -> list[str]:
     return [entry.id, *(leaf.uuid for leaf in Forest(sr.disks()).leaves_above(entry.id))]
 
 
-def _end(sr: CowSR, entry: Entry) -> None:
+def _end(sr: CowSR, entry: Entry, blocked: Container[str]) -> None:
+    """End an entry; disks that another one blocks stay paused."""
     done = sr.settle(entry)
     disks = disks_of(entry)
     if sr.exists(entry.id):
         for uuid in disks:
-            _tell(sr, uuid, entry)
+            _tell(sr, uuid, entry, resume=uuid not in blocked)
         if entry.kind == REVERT and entry.value and done:
             sr.tracking.reverted(disks[-1], sr.disk(entry.id), sr.session.vdi_ref(entry.id))
     sr.drop(entry)
 
 
-def _tell(sr: CowSR, uuid: str, entry: Entry) -> None:
+def _tell(sr: CowSR, uuid: str, entry: Entry, *, resume: bool) -> None:
     """Make the database agree about one disk of an entry."""
     session = sr.session
     ref = records.find(session, uuid)
@@ -131,7 +135,8 @@ def _tell(sr: CowSR, uuid: str, entry: Entry) -> None:
     records.refresh(session, ref, record, disk)
     records.forget_blocks(session, ref, record)
     sr.tracking.tell({ref: record}, {uuid})
-    tap.resume(session, sr.uuid, {ref: record})
+    if resume:
+        tap.resume(session, sr.uuid, {ref: record})
     tap.forget_claims(session, sr.uuid, {ref: record})
 
 

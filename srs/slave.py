@@ -40,7 +40,8 @@ _PATIENCE: Final = 60.0
 _LOOK: Final = 5.0
 
 
-def _lock(vdi_uuid: str) -> Lock:
+def lock(vdi_uuid: str) -> Lock:
+    """Held by whoever opens or closes a disk on this host."""
     return Lock(vdi_uuid, "vdi")
 
 
@@ -49,7 +50,7 @@ def _lock(vdi_uuid: str) -> Lock:
 
 def pause(sr_uuid: str, vdi_uuid: str) -> None:
     """Close the images of a disk, and give its volumes back; requests wait."""
-    with _lock(vdi_uuid):
+    with lock(vdi_uuid):
         server = Server(sr_uuid, vdi_uuid)
         if server.is_running():
             server.pause()
@@ -59,7 +60,7 @@ def pause(sr_uuid: str, vdi_uuid: str) -> None:
 
 def unpause(sr_uuid: str, vdi_uuid: str) -> None:
     """Open the images again, as they are now."""
-    with _lock(vdi_uuid):
+    with lock(vdi_uuid):
         server = Server(sr_uuid, vdi_uuid)
         if server.is_running():
             if _is_on_volumes(sr_uuid, vdi_uuid):
@@ -122,7 +123,7 @@ def steady(sr: CowSR, uuid: str, ref: str, *, writable: bool) -> Iterator[Disk]:
     deadline = time.monotonic() + _PATIENCE
     token = ""
     while time.monotonic() < deadline:
-        with _lock(uuid):
+        with lock(uuid):
             still = not _is_being_changed(sr, uuid, ref)
             if still and not (writable and sr.lacks_room(uuid)):
                 yield sr.disk(uuid)

@@ -83,8 +83,21 @@ def claim(
     except BaseException:
         claimed(session, ref, shared=shared)
         raise
+    _put_claim(session, ref, record, mode)
+
+
+def _put_claim(session: Session, ref: str, record: Record, mode: str) -> None:
     if hosts(record).get(session.host) != mode:
         session.set_sm_config_key(ref, _HOST + session.host, mode)
+
+
+def confirm(session: Session, ref: str, *, writable: bool) -> None:
+    """The disk is open, and its record says so.
+
+    It may not: this host had a claim left over from a crash, and the master, which did not see
+    yet that it was being renewed, was told that nothing is behind it, and dropped it.
+    """
+    _put_claim(session, ref, session.vdi_record(ref), "RW" if writable else "RO")
 
 
 def _mark_activating(session: Session, sr_uuid: str, ref: str) -> bool:

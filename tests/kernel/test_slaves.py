@@ -283,6 +283,28 @@ def test_an_interrupted_revert_keeps_slaves_away(shared: Shared) -> None:
     assert shared.read(shared.slave, vdi, 4) == b"good"
 
 
+def test_a_disk_that_is_half_done_can_be_closed(shared: Shared) -> None:
+    """The master stopped in the middle of its snapshot; the slave that had it open lets it go."""
+    vdi = shared.create()
+    shared.write(shared.slave, vdi, b"text")
+    shared.api.VDI.enable_cbt(vdi)
+    storage = shared.pool.xapi.xapi.hosts[shared.slave.ref].storage
+    names = ("OpaqueRef:NULL", shared.uuid, shared.api.VDI.get_uuid(vdi))
+    storage.vdi_attach(*names, writable=True)
+    storage.vdi_activate(*names, writable=True)
+    with (
+        shared.master.fist("LVHDRT_clone_vdi_after_first_snap"),
+        pytest.raises(XenAPI.Failure, match="203"),
+    ):
+        shared.api.VDI.snapshot(vdi)
+    storage.vdi_deactivate(*names)
+    storage.vdi_detach(*names)
+    assert shared.nodes(shared.slave) == set()
+    assert f"host_{shared.slave.ref}" not in shared.api.VDI.get_sm_config(vdi)
+    shared.api.SR.scan(shared.sr)
+    assert shared.read(shared.slave, vdi, 4) == b"text"
+
+
 def test_a_collector_merges_below_a_disk_that_a_slave_writes_to(shared: Shared) -> None:
     vdi = shared.create()
     with shared.plugged(shared.slave, vdi) as device:

@@ -334,6 +334,40 @@ def test_what_cannot_be_undone_stays_paused(rig: Rig, monkeypatch: pytest.Monkey
     assert "paused" not in rig.sr().session.vdi_record(ref)["sm_config"]
 
 
+def test_a_disk_of_two_entries_stays_paused_until_both_are_ended(rig: Rig) -> None:
+    """A crash may come while recovery gives a disk the room back that a split took."""
+    ref = f"OpaqueRef:{T}"
+    (rig.directory / f"{RESIZE}_{T}").write_text(f"{SIZE}_{SIZE}\n")
+    (rig.directory / f"clone_{T}").mkdir()  # cannot be read, so it cannot be ended
+    rig.sr().session.set_sm_config_key(ref, "paused", "true")
+    sr = rig.sr()
+    sr.mend()
+    assert [entry.kind for entry in sr.pending()] == ["clone"]
+    assert sr.session.vdi_record(ref)["sm_config"]["paused"] == "true"
+    (rig.directory / f"clone_{T}").rmdir()
+    (rig.directory / f"{RESIZE}_{T}").write_text(f"{SIZE}_{SIZE}\n")
+    rig.sr().mend()
+    assert "paused" not in rig.sr().session.vdi_record(ref)["sm_config"]
+
+
+def test_a_toolstack_that_has_never_seen_the_disks(rig: Rig) -> None:
+    """Attached to another pool, after a crash: the scan tells of the disks, then entries end."""
+    contents = {uuid: {rig.read(uuid)} for uuid in (T, S, O)}
+    for step in itertools.count():
+        cut = rig.copy(rig.root.with_name(f"cut{step}"))
+        died = dies_at(step, lambda: cut.vdi(T).snapshot({}), _CHANGES)  # noqa: B023
+        (cut.root / "database").unlink()
+        sr = cut.sr()
+        sr.after_attach()
+        assert sr.pending() == []
+        for uuid in contents:
+            assert sr.usable(uuid).uuid == uuid
+        must_hold(cut, contents)
+        if not died:
+            return
+        shutil.rmtree(cut.root)
+
+
 def test_what_is_undone_is_not_paused(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even if the entry resists."""
     with monkeypatch.context() as broken:

@@ -1,13 +1,18 @@
 """What a host asks its pool's master for."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from directory import Database, Directory, live_in
 
 from srs import paths, plugins, slave
+from srs.cowvdi import CowVDI
 from srs.datapath import tap
 from srs.errors import APISession, SRError, SRNoSpace, SRUnavailable
+from srs.protocol import Request
 from srs.session import Failure, Session
+from srs.vdi import NewDisk, new_uuid
 
 
 class _Appointed(Session):
@@ -52,6 +57,37 @@ def test_what_no_driver_raises_stays_a_failure(details: tuple[str, ...]) -> None
     with pytest.raises(Failure) as raised:
         slave.ask_master(_Asking(*details), "lvhd-thin", "attach", {})
     assert raised.value.details == list(details)
+
+
+class _Forgetful(Database):
+    """A toolstack whose master drops the claim of a host that has not opened the disk yet."""
+
+    def vdi_record(self, ref: str) -> dict[str, Any]:
+        record = dict(super().vdi_record(ref))
+        self.call("VDI.remove_from_sm_config", ref, "host_host")
+        return record
+
+
+def test_a_claim_that_was_dropped_while_the_disk_was_being_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live_in(tmp_path / "run", monkeypatch)
+    monkeypatch.chdir(tmp_path)  # for short names of sockets
+    (tmp_path / "sr").mkdir()
+    uuid = new_uuid()
+    master = Directory(tmp_path / "sr", Database())
+    CowVDI(master, uuid).create(NewDisk(2 << 20))
+    database = _Forgetful()
+    database.vdis = master.session.vdis  # type: ignore[attr-defined]
+    sr = Directory(tmp_path / "sr", database)
+    sr.request = Request("", sr_uuid="sr", host_ref="host")
+    ref = f"OpaqueRef:{uuid}"
+    CowVDI(sr, uuid).activate(True)
+    try:
+        assert database.vdis[ref]["sm_config"]["host_host"] == "RW"
+    finally:
+        CowVDI(sr, uuid).deactivate()
+    assert "host_host" not in database.vdis[ref]["sm_config"]
 
 
 class _Slow(Session):
