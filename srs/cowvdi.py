@@ -190,7 +190,6 @@ class CowVDI(VDI):
             self._close(ref)
         else:
             self._close_on_slave(ref)
-        tap.unclaim(self.session, ref)
 
     def _close_on_slave(self, ref: str) -> None:
         try:

@@ -126,3 +126,7 @@ class Directory(FileSR):
         self.store = type(self.store)(self.path)
         self._logs = FileLogs(self.path)
         self.session = database  # type: ignore[assignment]
+
+    def is_attached(self) -> bool:
+        """See FileSR: nothing is mounted."""
+        return True
