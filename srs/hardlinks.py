@@ -20,22 +20,23 @@ _ANSWER: Final = "sm-hardlink.conf"
 _NEW: Final = ".new"
 
 
-def detect(directory: str, probe: str) -> bool | None:
+def detect(directory: str, scratch: str) -> bool | None:
     """Try a hard link, unless the answer is known; None if it is.
 
     Args:
         directory: the SR's.
-        probe: name of a file for the attempt; a leftover of it must be rubbish to recovery.
+        scratch: name of a file that no other host makes.
     """
     answer = os.path.join(directory, _ANSWER)
     if filenames.exists(answer):
         return None
-    able = _try(os.path.join(directory, probe))
-    with open(answer + _NEW, "w", encoding="ascii") as file:
+    path = os.path.join(directory, scratch)
+    able = _try(path)
+    with open(path, "w", encoding="ascii") as file:
         file.write("1" if able else "0")
         file.flush()
         os.fsync(file.fileno())
-    filenames.rename(answer + _NEW, answer)  # the commit point
+    filenames.rename(path, answer)  # the commit point; of two hosts', either says the same
     fsync_directory(directory)
     return able
 
@@ -46,7 +47,7 @@ def _try(path: str) -> bool:
     try:
         os.link(path, path + _NEW)
     except FileExistsError:
-        return True  # somebody else's attempt, who has died or is at it
+        return True  # of an attempt that died
     except OSError:
         return False
     else:

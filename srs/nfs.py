@@ -124,8 +124,13 @@ class NFSSR(FileSR):
             mounts.unmount(self.path)
             raise
 
+    def _scratch(self, purpose: str) -> str:
+        """Name of a file that only this host makes: others may be attaching the SR, too."""
+        host = self.session.host.removeprefix("OpaqueRef:")
+        return f"{self.uuid}.{host}.{purpose}.new"
+
     def _require_writable(self) -> None:
-        path = self.store.path(f"{self.uuid}.test.new")
+        path = self.store.path(self._scratch("test"))
         try:
             with open(path, "wb") as file:
                 os.fsync(file.fileno())
@@ -134,7 +139,7 @@ class NFSSR(FileSR):
             raise SharedFileSystemNoWrite(error.strerror) from error
 
     def _look_for_hard_links(self) -> None:
-        if hardlinks.detect(self.path, f"{self.uuid}.link.new") is False:
+        if hardlinks.detect(self.path, self._scratch("link")) is False:
             body = f"Storage repository {self.uuid} does not support hardlinks"
             about = ("sr_does_not_support_hardlinks", "2", "SR", self.uuid, body)
             self.session.call("message.create", *about)
