@@ -52,7 +52,7 @@ NAMES: Final = frozenset(
     FileSR_clone_after_create_journal FileSR_clone_after_commit
     FileSR_revert_committed FileSR_revert_before_remove_journal
     LVM_revert_renamed LVM_revert_committed LVM_revert_before_remove_journal
-    resize_after_create_journal resize_after_grow LVM_zero_after_setSize
+    resize_after_create_journal resize_after_grow lvhd_thin_detach_paused LVM_zero_after_setSize
 
     LVHDRT_finding_a_suitable_pair LVHDRT_coalescing_before_inflate_grandparent
     LVHDRT_inflating_the_parent LVHDRT_coalescing_VHD_data

@@ -11,6 +11,7 @@ the SR's lock: the host that asks holds its own, never the master's.
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from srs import fist
 from srs import lvhd_layout as layout
 from srs.datapath import tap
 from srs.errors import SRUnavailable
@@ -19,7 +20,7 @@ from srs.lvhd_store import VolumeStore
 from srs.plugins import by_function
 from srs.recovery import CRITICAL
 from srs.refcount import RefCounts
-from srs.session import Session
+from srs.session import Record, Session
 from srs.vdi import Disk
 from srs.volumes import VolumeGroup
 
@@ -64,17 +65,21 @@ def _attach(arguments: dict[str, str]) -> str:
 
 
 def _detach(arguments: dict[str, str]) -> str:
-    with _store(arguments["srUuid"]) as store, _session(arguments["hostRef"]) as session:
-        disk = _disk(store, arguments["vdiUuid"])
-        open_here = tap.is_active(arguments["srUuid"], disk.uuid)
-        if not disk.raw and not open_here and not _is_claimed(session, disk, arguments["asker"]):
-            store.deflate(disk.uuid)
+    sr_uuid, uuid, asker = (arguments[key] for key in ("srUuid", "vdiUuid", "asker"))
+    with _store(sr_uuid) as store, _session(arguments["hostRef"]) as session:
+        disk, ref = _disk(store, uuid), session.vdi_ref(uuid)
+        if disk.raw or tap.is_active(sr_uuid, uuid) or _is_claimed(session.vdi_record(ref), asker):
+            return "True"
+        # A host that claims the disk from now on sees that it is paused, and waits.
+        with tap.paused(session, sr_uuid, uuid, ref, final=lambda: True) as record:
+            fist.point("lvhd_thin_detach_paused")
+            if not _is_claimed(record, asker):
+                store.deflate(uuid)
     return "True"
 
 
-def _is_claimed(session: Session, disk: Disk, asker: str) -> bool:
+def _is_claimed(record: Record, asker: str) -> bool:
     """Whether a host other than one has the disk, or any is about to."""
-    record = session.vdi_record(session.call("VDI.get_by_uuid", disk.uuid))
     return tap.ACTIVATING in record["sm_config"] or bool(tap.hosts(record).keys() - {asker})
 
 

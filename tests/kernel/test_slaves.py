@@ -3,7 +3,9 @@
 import hashlib
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from copy import copy
 from typing import Any
 
 import pytest
@@ -262,6 +264,31 @@ def test_room_that_somebody_else_needs_by_now(shared: Shared) -> None:
         give_back(slave, slave)
     give_back(master, slave)
     assert int(shared.lvs(master, "lv_size")[f"VHD-{uuid}"]) < int(size)
+
+
+def test_a_host_that_wants_a_disk_whose_room_is_being_given_back(shared: Shared) -> None:
+    """It waits, and has all the room afterwards."""
+    vdi = shared.create()
+    master, slave = shared.master, shared.slave
+    names = {"srUuid": shared.uuid, "vdiUuid": shared.api.VDI.get_uuid(vdi)}
+    words = {**names, "hostRef": master.ref, "asker": master.ref}
+    shared.api.host.call_plugin(master.ref, "lvhd-thin", "attach", words)
+    own = [shared.pool.session() for _ in range(2)]
+    other = copy(shared)
+    other.api = own[1].xenapi
+    with ThreadPoolExecutor() as threads:
+        with master.fist("lvhd_thin_detach_paused", action="hold") as fist:
+            plugin = own[0].xenapi.host.call_plugin
+            giving = threads.submit(plugin, master.ref, "lvhd-thin", "detach", words)
+            assert fist.wait(60)
+            assert shared.api.VDI.get_sm_config(vdi)["paused"] == "true"
+            writing = threads.submit(other.write, slave, vdi, b"the end", at=_SIZE - 7)
+        giving.result()
+        writing.result()
+    assert shared.read(master, vdi, 7, at=_SIZE - 7) == b"the end"
+    assert shared.api.VDI.get_sm_config(vdi).keys() == {"vdi_type"}
+    for session in own:
+        close_session(session)
 
 
 def test_an_interrupted_revert_keeps_slaves_away(shared: Shared) -> None:
