@@ -179,7 +179,9 @@ def _summary(results: Mapping[Key, Result], seconds: float) -> str:
     total = max(1, sum(times.values()))
     shares = ", ".join(f"{name} {100 * spent // total} %" for name, spent in times.most_common())
     return (
-        f"{states} states, {sum(result.flushes for result in results.values())} flushes, "
+        f"{states} states of {sum(result.disks for result in results.values())} disks, "
+        f"{sum(result.flushes for result in results.values())} flushes, "
+        f"{sum(result.recoveries for result in results.values())} recoveries to "
         f"{sum(result.outcomes for result in results.values())} outcomes, "
         f"{sum(len(result.failures) for result in results.values())} failures "
         f"in {seconds:.1f} s ({states / max(seconds, 0.1):.1f} a second)\n"

@@ -84,6 +84,8 @@ class Cutter:
         self._recording: Recording = record(host, session, kind, case)
         self._judge = Judge(self._recording.sr, self._recording.scene, Ledger())
         self._image = host.state_directory / "cut"
+        #: The SR is plugged in, or was when the power went.
+        self._in_use = False
 
     def at_random(self, count: int, seed: str) -> Cuts:
         """Cut it so often, each time at another moment of the operation, or just after it."""
@@ -125,7 +127,9 @@ class Cutter:
 
     def _begin(self) -> None:
         """A host without disks, then the SR as the operation found it."""
-        self._judge.bed.renew()
+        if self._in_use:
+            self._judge.bed.renew()
+        self._in_use = True
         copy_sparse(self._recording.image, self._image)
         self._judge.bed.plug(self._image, self._recording.rows[BEGIN])
 
@@ -143,6 +147,7 @@ class Cutter:
         rows = self._host.xapi.xapi.db.copy(STORAGE_CLASSES)
         self._judge.bed.renew()
         why = self._judge.why_not(self._image, rows, fresh=False, over=over)
+        self._in_use = False
         self.result.cycles.append(time.perf_counter() - begun)
         self.result.cuts += 1
         self.result.finished += over

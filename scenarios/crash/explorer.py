@@ -57,6 +57,7 @@ class Result:
         kind: of SR.
         case: name of the operation.
         states: how many different ones there were, of disk and database.
+        disks: how many different ones were among them.
         fresh: how often an empty database was tried on top.
         recoveries: how often a driver was asked, because something was new to it.
         outcomes: how many different ones they led to.
@@ -67,6 +68,7 @@ class Result:
     kind: str
     case: str
     states: int = 0
+    disks: int = 0
     fresh: int = 0
     recoveries: int = 0
     outcomes: int = 0
@@ -165,7 +167,10 @@ class Explorer:
         """Recover from at most about `limit` states; stop after so many failures."""
         begun = time.perf_counter()
         with self._replayer() as (replayer, image):
-            for number, state in enumerate(replayer.plan(self._seed, limit)):
+            with self._ledger.entry("plan"):
+                states = replayer.plan(self._seed, limit)
+            self.result.disks = len({state.signature for state in states})
+            for number, state in enumerate(states):
                 self.result.states += 1
                 self._look(replayer, image, state, fresh=False)
                 if number % _FRESH_EVERY == 0:

@@ -13,7 +13,8 @@ group, whatever a driver does. So in LVM's area writes stay in the order in whic
 import hashlib
 import os
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -76,15 +77,33 @@ def plan(
         limit: so many, or one for each flush if that is more.
         ordered: writes to the first bytes of the disk, so many, stay in order.
     """
+    share = limit // max(1, sum(bool(window.writes) for window in windows))
+    # Windows that have fewer states than their share leave room for the others.
+    rooms = Counter(
+        state.window for state in _choose(log, image, windows, seed, 4 * share, ordered)
+    )
+    quota = _level(rooms.values(), limit)
+    return _choose(log, image, windows, seed, quota, ordered)
+
+
+def _level(rooms: Collection[int], limit: int) -> int:
+    """The height to which rooms can be filled with so much."""
+    level = 1
+    while level < max(rooms) and sum(min(room, level + 1) for room in rooms) <= limit:
+        level += 1
+    return level
+
+
+def _choose(
+    log: WriteLog, image: int, windows: Sequence[Window], seed: str, ordered: int, quota: int
+) -> list[CrashState]:
+    """See `plan`; so many of each window, and at least one."""
     chance = random.Random(seed)
     signatures = Signatures(log, image)
     chosen: list[CrashState] = []
     known: set[tuple[int, str]] = set()
-    rich = sum(bool(window.writes) for window in windows)
     mark = BEGIN
     for number, window in enumerate(windows):
-        quota = (limit - len(chosen)) // max(1, rich)
-        rich -= bool(window.writes)
         parts = (_real(window.writes, pieces, ordered) for pieces in _parts(window, chance))
         marks = (mark, *window.marks)
         # The log ends when the operation has returned: the database is done with it, too.
