@@ -109,7 +109,7 @@ def _choose(
         # The log ends when the operation has returned: the database is done with it, too.
         marks = marks[-1:] if number == len(windows) - 1 else marks
         fresh = _states(number, parts, marks, signatures, chance, known)
-        chosen += (state for state, _ in zip(fresh, range(max(1, quota)), strict=False))
+        chosen += islice(fresh, max(1, quota))
         mark = window.marks[-1] if window.marks else mark
         signatures.advance(window)
     return chosen
