@@ -16,6 +16,8 @@ import random
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import Final
 
 from testbed.devices.writelog import Entry, Flag, Window, WriteLog
@@ -79,11 +81,9 @@ def plan(
     """
     share = limit // max(1, sum(bool(window.writes) for window in windows))
     # Windows that have fewer states than their share leave room for the others.
-    rooms = Counter(
-        state.window for state in _choose(log, image, windows, seed, 4 * share, ordered)
-    )
-    quota = _level(rooms.values(), limit)
-    return _choose(log, image, windows, seed, quota, ordered)
+    choose = partial(_choose, log, image, windows, seed, ordered)
+    rooms = Counter(state.window for state in choose(4 * share))
+    return choose(_level(rooms.values(), limit))
 
 
 def _level(rooms: Collection[int], limit: int) -> int:

@@ -12,6 +12,7 @@ from scenarios.crash.states import SECTOR, CrashState, plan
 from testbed.devices.writelog import Flag, WriteLog, windows
 
 SECTORS = 12
+LIMIT = 60
 #: sector, sectors, flags, value
 Act = tuple[int, int, int, int]
 
@@ -56,7 +57,7 @@ def states_of(
     os.ftruncate(fd, SECTORS * SECTOR)
     log = WriteLog(directory / "log")
     try:
-        return log, plan(log, fd, windows(log.entries), seed="test", limit=60, **options)
+        return log, plan(log, fd, windows(log.entries), seed="test", limit=LIMIT, **options)
     finally:
         os.close(fd)
 
@@ -83,6 +84,7 @@ def test_every_state_is_possible_and_is_another_disk(
                 assert disk[at : at + SECTOR] in possible
             assert seen.setdefault((state.signature, state.mark), disk) == disk
         assert len(seen) == len(states)
+        assert len(states) <= 2 * LIMIT + len(cut)
         disks = {disk_of(log, state) for state in states}
         assert len(disks) == len({state.signature for state in states})
 
