@@ -54,7 +54,7 @@ class Results:
         self.kinds.setdefault(kind)
         cell = self.cells.setdefault((group, title), {}).setdefault(kind, Cell())
         cell.add(outcome, report.duration)
-        if report.when == "call":
+        if report.when == "teardown":
             self.notes += [str(text) for name, text in report.user_properties if name == "note"]
         if report.when == "call" or outcome != "passed":
             self.counts[outcome] = self.counts.get(outcome, 0) + 1

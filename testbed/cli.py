@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from testbed.pool import Pool
 
 PASSED, FAILED, COULD_NOT_RUN = 0, 1, 2
+_PROFILES = ("quick", "nightly", "deep")
 _KERNELS = ("auto", "uml", "local")
 #: What `testbed run` runs: the groups that the project is about, in a minute or two.
 _DEFAULT_GROUPS = ("revert", "fallback", "idempotence", "faults")
@@ -68,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands.add_parser("run", parents=[kernel], help="run scenarios, print a table"))
     replay = commands.add_parser("replay", parents=[kernel], help="repeat programs that failed")
     _add_replay(replay)
+    _add_mutants(commands.add_parser("mutants", help="try random programs on wrong drivers"))
     _add_crash(commands.add_parser("crash", help="cut the power everywhere in an operation"))
     _add_bench(commands.add_parser("bench", parents=[kernel], help="what operations cost"))
     hosts = [kernel, _host_options()]
@@ -127,7 +129,7 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     run.add_argument("--junit", metavar="FILE", help="write a junit file")
     run.add_argument(
         "--profile",
-        choices=("quick", "nightly", "deep"),
+        choices=_PROFILES,
         default="quick",
         help="how long random programs are tried",
     )
@@ -149,6 +151,26 @@ def _add_replay(replay: argparse.ArgumentParser) -> None:
         work=_replay, pool=0, workers="1", expression=None, first=False, junit=None,
         profile="quick", examples=None,
     )  # fmt: skip
+
+
+def _add_mutants(mutants: argparse.ArgumentParser) -> None:
+    mutants.add_argument("name", nargs="*", metavar="NAME", help="a part of a mutant's name")
+    mutants.add_argument("--sr", action="append", metavar="KIND", help="SR kind: file or lvhd")
+    mutants.add_argument("--profile", choices=_PROFILES, default="quick", help="how long to look")
+    mutants.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="hosts side by side")
+    mutants.set_defaults(work=_mutants)
+
+
+def _mutants(options: argparse.Namespace) -> int:
+    _scenario_directory()
+    command = import_module("scenarios.property.command")
+    asked = command.Options(
+        names=options.name,
+        kinds=options.sr or (),
+        profile=options.profile,
+        jobs=options.jobs,
+    )
+    return PASSED if command.mutants(asked) else FAILED
 
 
 def _add_crash(crash: argparse.ArgumentParser) -> None:

@@ -58,6 +58,7 @@ class Bed:
                 vm.remove()
             self.sr.clear()
             if doubtful:
+                self.sr.scan()  # figures that were wrong are right again
                 check(self.sr, collected=True)
         except _TROUBLE as error:
             if self._another is None:

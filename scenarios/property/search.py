@@ -1,13 +1,13 @@
 """Looks for a program that fails, and makes it short."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.database import ExampleDatabase
 
-from scenarios.property.runner import Runner, Wrong
+from scenarios.property.runner import Runner, Tally, Wrong
 from scenarios.property.shrink import shortest
 from scenarios.property.steps import Program, as_scenario
 from scenarios.property.strategies import programs
@@ -17,24 +17,38 @@ from scenarios.property.strategies import programs
 class Profile:
     """How long to look.
 
+    Short programs come first: most mistakes show in one of them, which is short already.
+
     Attributes:
-        programs: how many.
-        longest: steps of each, at most.
+        stages: how many programs of how many steps at most, one after the other.
         power_cuts: whether programs cut the power.
         fixed: the same programs in every run.
+        small: disks in the small programs (scenarios/property/small.py) that are tried.
+        every: so many of those make one that is tried.
     """
 
-    programs: int
-    longest: int
+    stages: tuple[tuple[int, int], ...]
     power_cuts: bool
     fixed: bool
+    small: tuple[int, ...]
+    every: int
 
 
 #: By the name that `--profile` takes.
 PROFILES: Final[Mapping[str, Profile]] = {
-    "quick": Profile(programs=12, longest=40, power_cuts=False, fixed=True),
-    "nightly": Profile(programs=300, longest=60, power_cuts=True, fixed=False),
-    "deep": Profile(programs=5000, longest=80, power_cuts=True, fixed=False),
+    "quick": Profile(
+        stages=((10, 12), (6, 30), (4, 60)), power_cuts=False, fixed=True, small=(1,), every=40
+    ),
+    "nightly": Profile(
+        stages=((100, 15), (100, 40), (100, 80)), power_cuts=True, fixed=False, small=(1,), every=1
+    ),
+    "deep": Profile(
+        stages=((1000, 20), (1000, 50), (2000, 100)),
+        power_cuts=True,
+        fixed=False,
+        small=(1, 2),
+        every=1,
+    ),
 }
 
 
@@ -46,13 +60,17 @@ class ProgramFailed(AssertionError):
         found: as it was found.
         why: what is wrong after the short one.
         steps: so many steps had been taken when it was found.
+        seconds: that took so long.
     """
 
-    def __init__(self, program: Program, found: Program, why: str, steps: int) -> None:
+    def __init__(
+        self, program: Program, found: Program, why: str, *, steps: int, seconds: float
+    ) -> None:
         self.program = program
         self.found = found
         self.why = why
         self.steps = steps
+        self.seconds = seconds
         super().__init__(
             f"{why}\nThis repeats it: save it, and `testbed replay --sr KIND FILE`\n\n"
             f"{as_scenario(program, why)}"
@@ -73,37 +91,60 @@ def look(
     Raises:
         ProgramFailed: one did.
     """
-    failed: list[tuple[Program, Wrong, int]] = []
+    failed: list[tuple[Program, Wrong, Tally]] = []
 
     def attempt(program: Program) -> None:
         try:
             runner.run(program)
         except Wrong as wrong:
-            failed.append((program, wrong, runner.tally.steps))
+            failed.append((program, wrong, replace(runner.tally)))
             raise
 
+    try:
+        for many, longest in profile.stages:
+            _stage(attempt, runner, profile, many, longest, f"{key} {longest}", database)
+    except Wrong:
+        raise _shortened(runner, *failed[0]) from None
+
+
+def _stage(
+    attempt: Callable[[Program], None],
+    runner: Runner,
+    profile: Profile,
+    many: int,
+    longest: int,
+    key: str,
+    database: ExampleDatabase | None,
+) -> None:
     strategy = programs(
-        longest=profile.longest,
-        on_volumes=runner.sr.on_volumes,
-        power_cuts=profile.power_cuts,
+        longest=longest, on_volumes=runner.sr.on_volumes, power_cuts=profile.power_cuts
     )
     test = given(strategy)(attempt)
     configured = settings(
-        max_examples=profile.programs,
+        max_examples=many,
         database=database,
         deadline=None,
         phases=(Phase.reuse, Phase.generate),
         suppress_health_check=list(HealthCheck),
         report_multiple_bugs=False,
     )(seed(key)(test) if profile.fixed else test)
-    try:
-        configured()
-    except Wrong:
-        program, wrong, steps = failed[0]
-        raise _shortened(runner, program, wrong, steps) from None
+    configured()
 
 
-def _shortened(runner: Runner, program: Program, wrong: Wrong, steps: int) -> ProgramFailed:
+def run_all(runner: Runner, programs: Iterable[Program]) -> None:
+    """Run programs until one fails.
+
+    Raises:
+        ProgramFailed: one did.
+    """
+    for program in programs:
+        try:
+            runner.run(program)
+        except Wrong as wrong:
+            raise _shortened(runner, program, wrong, replace(runner.tally)) from None
+
+
+def _shortened(runner: Runner, program: Program, wrong: Wrong, tally: Tally) -> ProgramFailed:
     last = wrong
 
     def fails(candidate: Program) -> bool:
@@ -115,4 +156,5 @@ def _shortened(runner: Runner, program: Program, wrong: Wrong, steps: int) -> Pr
             return True
         return False
 
-    return ProgramFailed(shortest(program[: wrong.step + 1], fails), program, str(last), steps)
+    short = shortest(program[: wrong.step + 1], fails)
+    return ProgramFailed(short, program, str(last), steps=tally.steps, seconds=tally.seconds)

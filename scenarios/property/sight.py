@@ -5,10 +5,10 @@ a whole SR takes less time than one disk through its block device. What the data
 them is not seen here.
 """
 
+import re
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 from scenarios.images import SECTOR, Head
 from scenarios.medium import Medium, Stored, read_directory, read_volumes
@@ -119,15 +119,9 @@ def _bitmap(image: Stored) -> int:
 
 def _runs(bits: bytes) -> Iterator[tuple[int, int]]:
     """(first, count) of each run of sectors whose bits are set."""
-    number = int.from_bytes(bits)
-    if not number:
-        return
-    at = 0
-    for bit, group in groupby(f"{number:0{8 * len(bits)}b}"):
-        count = sum(1 for _ in group)
-        if bit == "1":
-            yield at, count
-        at += count
+    text = f"{int.from_bytes(bits):0{8 * len(bits)}b}"
+    for run in re.finditer("1+", text):
+        yield run.start(), run.end() - run.start()
 
 
 def _fetch(sr: Repository, stored: Medium, places: Iterable[_Place]) -> list[bytes]:

@@ -1,37 +1,29 @@
-"""Random programs: `testbed run --profile quick property`, and longer ones by night."""
+"""Random programs, and all small ones: `testbed run --profile quick property`; more by night."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis.database import DirectoryBasedExampleDatabase
 
-from scenarios.plugin import RepositoryCache
-from scenarios.property.bed import made
+from scenarios.property import small
 from scenarios.property.runner import Runner
-from scenarios.property.search import PROFILES, look
-from scenarios.storage import Repository
-from testbed.member import Member
+from scenarios.property.search import Profile, look, run_all
+from scenarios.property.steps import PowerCut
 
 
-def test_random_programs(
-    sr: Repository,
-    host: Member,
-    xenapi: Any,
-    repositories: RepositoryCache,
-    request: pytest.FixtureRequest,
-    record_property: Any,
-) -> None:
+def test_random_programs(runner: Runner, profile: Profile, request: pytest.FixtureRequest) -> None:
     """Every one does what the model says; one that does not is printed, made short."""
-    profile = PROFILES[request.config.getoption("--profile")]
     path = request.config.getoption("--examples")
     database = None if path is None else DirectoryBasedExampleDatabase(Path(path))
-    with made(host, xenapi, sr.kind, repositories.restart) as bed:
-        runner = Runner(bed)
-        try:
-            look(runner, profile, key=sr.kind, database=database)
-        finally:
-            tally = runner.tally
-            rate = tally.steps / max(tally.seconds, 0.001)
-            told = f"{tally.programs} programs, {tally.steps} steps, {rate:.1f} a second"
-            record_property("note", f"{sr.kind}: {told}")
+    look(runner, profile, key=runner.sr.kind, database=database)
+
+
+def test_all_small_programs(runner: Runner, profile: Profile) -> None:
+    """Up to three operations on one disk or two; by day a part of them, without power cuts."""
+    for disks in profile.small:
+        programs = [
+            program
+            for program in small.programs(disks)
+            if profile.power_cuts or PowerCut() not in program
+        ]
+        run_all(runner, programs[:: profile.every])

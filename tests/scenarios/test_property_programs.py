@@ -6,7 +6,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scenarios.oracle import BLOCK
@@ -105,6 +105,7 @@ def test_what_an_interrupted_step_may_leave() -> None:
     assert world.disks["a"].attached == "RW"  # the world itself stays
 
 
+@settings(deadline=None)
 @given(st.booleans(), st.data())
 def test_random_programs_make_sense(on_volumes: bool, data: st.DataObject) -> None:
     """Where nothing is lost, every step has something to do, or something that refuses it."""

@@ -1,0 +1,34 @@
+"""Fixtures of random and small programs."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from scenarios.plugin import RepositoryCache
+from scenarios.property.bed import made
+from scenarios.property.runner import Runner
+from scenarios.property.search import PROFILES, Profile
+from scenarios.storage import Repository
+from testbed.member import Member
+
+
+@pytest.fixture
+def profile(request: pytest.FixtureRequest) -> Profile:
+    """How long to look."""
+    return PROFILES[request.config.getoption("--profile")]
+
+
+@pytest.fixture
+def runner(
+    sr: Repository,
+    host: Member,
+    xenapi: Any,
+    repositories: RepositoryCache,
+    record_property: Any,
+) -> Iterator[Runner]:
+    """Runs programs on an SR of its own, of the kind of `sr`; says in the end how fast it was."""
+    with made(host, xenapi, sr.kind, repositories.restart) as bed:
+        runner = Runner(bed)
+        yield runner
+        record_property("note", f"{sr.kind}: {runner.tally}")
