@@ -111,7 +111,7 @@ def provision(
     api = session.xenapi
     try:
         ref = api.SR.create(
-            api.session.get_this_host(session.handle),
+            host.ref,
             device_config,
             "0",
             label or f"{kind} SR",

@@ -75,6 +75,18 @@ def export_raw(device: Device, progress: Progress) -> Iterator[bytes]:
         progress(offset / device.size)
 
 
+def transfer(source: Device, destination: Device, progress: Progress) -> None:
+    """Make a disk's beginning the content of another one, which may be on another host."""
+    used, stale = frozenset(source.used(None)), frozenset(destination.used(None))
+    for block, offset in enumerate(range(0, source.size, PIECE)):
+        length = min(PIECE, source.size - offset)
+        if block in used:
+            destination.put(offset, source.read(offset, length))
+        elif block in stale:
+            destination.clear(offset, length)
+        progress(offset / source.size)
+
+
 def export_vhd(device: Device, image: vhd_stream.Image, progress: Progress) -> Iterator[bytes]:
     """The blocks of the image."""
     yield image.head()

@@ -81,6 +81,18 @@ class Hosts:
                 raise sr_has_no_pbds(sr)
         return candidates[0]
 
+    def between(self, source: str, destination: str) -> tuple[Member, Member]:
+        """Who reads one SR and who writes another: the same host, if any has both plugged in.
+
+        Raises:
+            XenAPIError: SR_HAS_NO_PBDS [sr]: no host has it.
+        """
+        try:
+            both = self.seeing(source, destination)
+        except XenAPIError:
+            return self.seeing(source), self.seeing(destination)
+        return both, both
+
     def of_vm(self, vm: str) -> Member:
         """Where the VM has its disks open, or is just opening them; the master if nowhere."""
         return self._members.get(host_of_vm(self._db, vm), self.master)

@@ -15,7 +15,7 @@ from xapi import pbd, task, vbd, vdi_steps
 from xapi.backend import BackendUnavailable, HostError
 from xapi.database import Database
 from xapi.datatypes import NULL, Ref, Value
-from xapi.disk_stream import Device, export_raw
+from xapi.disk_stream import Device, export_raw, transfer
 from xapi.errors import XenAPIError, internal_error, other_operation, vdi_in_use
 from xapi.hosts import Member
 from xapi.message import Call, Message, Param
@@ -82,21 +82,37 @@ def checksum(call: Call, self: str) -> str:
 def copy_content(call: Call, source: str, destination: str) -> None:
     """Copy the whole of one VDI onto another that is at least as large.
 
+    A host that has both SRs does it by itself; otherwise the data come through here.
+
     Raises:
-        XenAPIError: SR_HAS_NO_PBDS [sr]: no host has both SRs plugged in; what a driver says.
+        XenAPIError: SR_HAS_NO_PBDS [sr]: no host has one of the SRs; what a driver says.
     """
     db = call.xapi.db
-    host = call.xapi.hosts.seeing(*(db.get("VDI", vdi, "SR") for vdi in (source, destination)))
+    reader, writer = call.xapi.hosts.between(
+        *(db.get("VDI", vdi, "SR") for vdi in (source, destination))
+    )
+    size: int = db.get("VDI", source, "virtual_size")
     with (
-        _attached(call, source, "RO", host) as read,
-        _attached(call, destination, "RW", host) as write,
+        _attached(call, source, "RO", reader) as read,
+        _attached(call, destination, "RW", writer) as write,
     ):
-        try:
-            host.backend.copy(read, write, db.get("VDI", source, "virtual_size"))
-        except BackendUnavailable as error:
-            raise XenAPIError("HOST_OFFLINE", (host.ref,)) from error
-        except HostError as error:
-            raise internal_error(str(error)) from error
+        if reader is writer:
+            _copy_inside(reader, read, write, size)
+        else:
+            transfer(
+                Device(read, size, reader.backend, reader.ref),
+                Device(write, size, writer.backend, writer.ref),
+                partial(task.report, db, call.task),
+            )
+
+
+def _copy_inside(host: Member, source: str, destination: str, size: int) -> None:
+    try:
+        host.backend.copy(source, destination, size)
+    except BackendUnavailable as error:
+        raise XenAPIError("HOST_OFFLINE", (host.ref,)) from error
+    except HostError as error:
+        raise internal_error(str(error)) from error
 
 
 def _create_and_copy(call: Call, vdi: str) -> str:

@@ -5,9 +5,12 @@ from typing import Any
 
 import pytest
 
+from scenarios.oracle import BLOCK, Model, awkward_spans, full_block
+from scenarios.storage import VDI, Repository
 from testbed.devices.disk import GiB
 from testbed.errors import DeviceRefused, KernelDied
 from testbed.pool import Pool
+from testbed.provision import provision
 from testbed.sessions import close_session
 from testbed.sharing import provision_shared
 from testbed.state import base
@@ -68,6 +71,20 @@ def test_a_kernel_that_dies_by_itself(pool: Pool, session: Any) -> None:
     assert pool.master is slave
     pool.restart(master, session)
     assert live(pool, session) == [True, True]
+
+
+def test_a_copy_from_one_host_to_another(pool: Pool, session: Any) -> None:
+    one, other = (
+        Repository(host, session, provision(host, session, kind))
+        for host, kind in zip(pool.hosts, ("ext", "lvhd"), strict=True)
+    )
+    vdi, model = one.create(8 * BLOCK), Model(8 * BLOCK)
+    for spans in (awkward_spans("copied", vdi.size), full_block("copied")):
+        vdi.write(spans)
+        model.write(spans)
+    copy = VDI(other, other.api.VDI.copy(vdi.ref, other.ref))
+    copy.must_hold(model)
+    assert int(copy.record()["virtual_size"]) == vdi.size
 
 
 def test_what_a_pool_cannot_share(pool: Pool, session: Any) -> None:

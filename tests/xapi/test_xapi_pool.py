@@ -264,9 +264,26 @@ def test_copies_are_made_where_both_srs_are(rig: Rig) -> None:
     assert rig.read(copy, 12) == b"of the slave"
     assert "vdi_attach" in commands(rig.hosts[1])
     assert "vdi_attach" not in commands(rig.hosts[0])
+    assert rig.api.VDI.checksum(disk) == rig.api.VDI.checksum(copy)
+    [pbd] = rig.api.SR.get_PBDs(other)
+    rig.api.PBD.unplug(pbd)
     assert failure(rig.api.VDI.copy, disk, other) == ["SR_HAS_NO_PBDS", other]
     assert rig.api.SR.get_VDIs(other) == []
-    assert rig.api.VDI.checksum(disk) == rig.api.VDI.checksum(copy)
+
+
+def test_copies_between_srs_that_no_host_has_both_of(rig: Rig) -> None:
+    hosts = rig.api.host.get_all()
+    own, other = rig.sr(host=hosts[1]), rig.sr(host=hosts[2])
+    disk = rig.vdi(own, b"of the slave", virtual_size=str(4 << 20))
+    copy = rig.api.VDI.copy(disk, other)
+    assert rig.read(copy, 12) == b"of the slave"
+    into = rig.vdi(other, b"x" * (3 << 20), virtual_size=str(4 << 20))
+    rig.api.VDI.copy(disk, NULL, NULL, into)
+    assert len({rig.api.VDI.checksum(vdi) for vdi in (disk, copy, into)}) == 1
+    assert [len(host.devices) for host in rig.hosts] == [0, 0, 0]
+    rig.hosts[2].faults["write"] = Fault(0, "no power")
+    assert failure(rig.api.VDI.copy, disk, other) == ["HOST_OFFLINE", hosts[2]]
+    assert set(rig.api.SR.get_VDIs(other)) == {copy, into}
 
 
 # -- VMs
