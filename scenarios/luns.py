@@ -101,6 +101,13 @@ def text(element: ElementTree.Element, name: str) -> str:
     return (element.findtext(name) or "").strip()
 
 
+def working_paths(host: Host, lun: Lun) -> int:
+    """Paths of a LUN's map that the kernel uses."""
+    ((_, _, kind, status),) = host.kernel.call("dm_status", name=lun.scsi_id)
+    assert kind == "multipath"
+    return str(status).split().count("A") - 1  # the group is active, too
+
+
 def snapshot_to_go_back_to(disk: VDI) -> tuple[VDI, Model]:
     """Write, take a snapshot, write something else; the snapshot, and what it holds."""
     model = Model(disk.size)

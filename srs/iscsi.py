@@ -4,7 +4,8 @@
     ├── ISCSIInitiator 70      sessions go on under another name of this host
     ├── ISCSIDaemon 71         iscsid does not start
     ├── ISCSIDiscovery 83      a portal does not tell its targets
-    ├── ISCSILogin 68          a target refuses, or does not answer
+    ├── ISCSITarget 141        nobody answers at a portal
+    ├── ISCSILogin 68          a target refuses
     ├── ISCSILogout 69         a session cannot be closed
     └── ISCSIQueryDaemon 86    iscsid does not answer
 
@@ -19,6 +20,7 @@ Callers hold `lock()`: one host, one initiator.
 import os
 import re
 import signal
+import socket
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -33,6 +35,7 @@ from srs.scsierrors import (
     ISCSILogin,
     ISCSILogout,
     ISCSIQueryDaemon,
+    ISCSITarget,
 )
 
 _NAME_FILE: Final = "/etc/iscsi/initiatorname.iscsi"
@@ -47,6 +50,8 @@ _CONNECTIONS: Final = "/sys/class/iscsi_connection"
 #: Exit statuses of iscsiadm: the session is there already, iscsid is not, there is no record.
 _EXISTS, _NO_DAEMON, _NO_RECORD = 15, 20, 21
 
+#: Seconds to connect to a portal.
+_CONNECT: Final = 10.0
 #: Seconds for iscsid to come and go.
 _DAEMON_TIMEOUT: Final = 5.0
 
@@ -184,6 +189,18 @@ def _session(name: str) -> Session:
     return Session(portal, int(host[1]))
 
 
+def require_service(address: str, port: int) -> None:
+    """Look whether a portal takes connections.
+
+    Raises:
+        ISCSITarget: it does not.
+    """
+    try:
+        socket.create_connection((address, port), timeout=_CONNECT).close()
+    except OSError as error:
+        raise ISCSITarget(f"{_host_part(address)}:{port}: {error}") from error
+
+
 def discover(address: str, port: int, chap: Chap) -> list[Portal]:
     """What a portal tells about targets and where they are reached.
 
@@ -243,17 +260,18 @@ def login(portals: list[Portal], chap: Chap, recovery: int) -> None:
     Raises:
         ISCSILogin: there is no session with a target: it refuses.
         ISCSIDiscovery: nor here: it is not known here, and does not tell its targets.
+        ISCSITarget: nor here: nobody answers.
         ISCSIQueryDaemon: iscsid does not answer.
     """
     there = {session.portal for session in sessions()}
     settings = chap.settings("node.session.auth")
     settings["node.session.timeo.replacement_timeout"] = str(recovery)
-    failures: dict[str, ISCSILogin | ISCSIDiscovery] = {}
+    failures: dict[str, ISCSILogin | ISCSIDiscovery | ISCSITarget] = {}
     for portal in portals:
         if portal not in there:
             try:
                 _log_in(portal, chap, settings)
-            except (ISCSILogin, ISCSIDiscovery) as error:
+            except (ISCSILogin, ISCSIDiscovery, ISCSITarget) as error:
                 failures.setdefault(portal.iqn, error)
     for iqn, failure in failures.items():
         if not sessions(iqn):
@@ -261,6 +279,8 @@ def login(portals: list[Portal], chap: Chap, recovery: int) -> None:
 
 
 def _log_in(portal: Portal, chap: Chap, settings: dict[str, str]) -> None:
+    # Where nobody answers, iscsid would try for two minutes.
+    require_service(portal.address, portal.port)
     if not _record(portal):  # noted by an attach before this host was started again
         discover(portal.address, portal.port, chap)
     change_record(portal, settings)

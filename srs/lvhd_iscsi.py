@@ -43,8 +43,7 @@ _DEFAULT_PORT: Final = 3260
 #: Seconds that a broken session holds requests back; with more paths, another takes them over.
 _RECOVERY: Final = 144
 _RECOVERY_MULTIPATH: Final = 15
-#: Seconds to connect to a portal, and for a LUN to appear.
-_CONNECT: Final = 10.0
+#: Seconds for a LUN to appear.
 _APPEARS: Final = 2.0
 #: Stands for the SR in srs.sessionrefs while there is none, with the number of the process.
 _PROBE: Final = "probe"
@@ -148,7 +147,7 @@ class LVHDoISCSISR(LunSR):
         failures: list[ISCSITarget | ISCSIDiscovery] = []
         for address in addresses:
             try:
-                _require_service(address, port)
+                iscsi.require_service(address, port)
                 found.update(dict.fromkeys(iscsi.discover(address, port, self._chap)))
             except (ISCSITarget, ISCSIDiscovery) as error:
                 failures.append(error)  # of several, one may be dead
@@ -254,13 +253,6 @@ def _noted(entry: str) -> Portal:
         return Portal(address, int(port), iqn)
     except ValueError:
         raise InvalidArg(f"multiSession: {entry}") from None
-
-
-def _require_service(address: str, port: int) -> None:
-    try:
-        socket.create_connection((address, port), timeout=_CONNECT).close()
-    except OSError as error:
-        raise ISCSITarget(f"{address}:{port}: {error}") from error
 
 
 def _targets_document(portals: list[Portal]) -> str:

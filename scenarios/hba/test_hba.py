@@ -5,7 +5,16 @@ from typing import Any
 
 import pytest
 
-from scenarios.luns import Maker, pbd_of, plug, refused, snapshot_to_go_back_to, text, unplug
+from scenarios.luns import (
+    Maker,
+    pbd_of,
+    plug,
+    refused,
+    snapshot_to_go_back_to,
+    text,
+    unplug,
+    working_paths,
+)
 from scenarios.oracle import BLOCK, MiB, awkward_spans
 from scenarios.plugin import footprint
 from testbed.devices.disk import GiB
@@ -142,13 +151,6 @@ def test_a_path_fails_while_a_disk_is_reverted(host: Host, maker: Maker, hba: HB
             hba.restore(path)
             sr.scan()
             assert working_paths(host, lun) == 2
-
-
-def working_paths(host: Host, lun: Lun) -> int:
-    """Paths of a LUN's map that the kernel uses."""
-    ((_, _, kind, status),) = host.kernel.call("dm_status", name=lun.scsi_id)
-    assert kind == "multipath"
-    return str(status).split().count("A") - 1  # the group is active, too
 
 
 def test_all_paths_fail(maker: Maker, hba: HBA) -> None:

@@ -1,14 +1,26 @@
 """SRs on LUNs of iSCSI targets: found, logged in to, shared, dropped, and grown."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from xmlrpc.client import Fault, loads
 
 import pytest
 
-from scenarios.luns import Maker, pbd_of, plug, refused, snapshot_to_go_back_to, text, unplug
-from scenarios.oracle import BLOCK
+from scenarios.background import PATIENCE
+from scenarios.luns import (
+    Maker,
+    pbd_of,
+    plug,
+    refused,
+    snapshot_to_go_back_to,
+    text,
+    unplug,
+    working_paths,
+)
+from scenarios.oracle import BLOCK, Model, awkward_spans
 from scenarios.plugin import footprint
 from scenarios.storage import Repository
 from srs.paths import NBD_SOCKETS
@@ -21,6 +33,8 @@ MakeTarget = Callable[..., Target]
 
 _ME = Chap("initiator", "a secret of mine")
 _IT = Chap("target", "a secret of its own")
+#: Portals on loopback that a route can lead astray, other than 127.0.0.1.
+_ELSEWHERE = ("127.0.0.2", "127.0.0.3")
 
 
 @pytest.fixture
@@ -203,6 +217,28 @@ def test_all_portals(host: Host, maker: Maker, make_target: MakeTarget) -> None:
             plug(sr)
 
 
+def test_a_portal_is_down_when_the_sr_is_plugged_in(
+    host: Host, maker: Maker, make_target: MakeTarget
+) -> None:
+    """The other one does. A plug later both are used again."""
+    target = make_target(portals=_ELSEWHERE)
+    lun = target.add_lun(GiB)
+    config = {**target.device_config(lun), "targetIQN": "*", "multipathing": "true"}
+    with maker.repository(lun, config) as sr:
+        disk = sr.create(4 * BLOCK)
+        for portal in target.portals:
+            unplug(sr)
+            with unreachable(host, portal):
+                plug(sr)
+                assert len(sessions(host, target)) == working_paths(host, lun) == 1
+                snapshot, model = snapshot_to_go_back_to(disk)
+                snapshot.revert_live_disk()
+                disk.must_hold(model)
+            unplug(sr)
+            plug(sr)
+            assert len(sessions(host, target)) == working_paths(host, lun) == 2
+
+
 def test_a_session_breaks_while_a_disk_is_reverted(
     host: Host, maker: Maker, make_target: MakeTarget
 ) -> None:
@@ -290,3 +326,45 @@ def test_a_disk_is_attached_without_a_toolstack(
 def carry_out(host: Host, document: str) -> Any:
     """What the driver answers to a document."""
     return loads(host.sm_call("lvhdoiscsi", document).stdout)[0][0]
+
+
+def test_a_path_is_cut_while_a_disk_is_written(
+    host: Host, maker: Maker, make_target: MakeTarget
+) -> None:
+    """Writing goes on over the other one; a scan uses it again when it is back."""
+    target = make_target(portals=_ELSEWHERE)
+    lun = target.add_lun(GiB)
+    config = {**target.device_config(lun), "targetIQN": "*", "multipathing": "true"}
+    with maker.repository(lun, config) as sr:
+        disk = sr.create(4 * BLOCK)
+        model = Model(disk.size)
+        with disk.plugged() as device:
+            for portal in target.portals:
+                spans = awkward_spans(f"without {portal}", disk.size)
+                model.write(spans)
+                with unreachable(host, portal):
+                    host.write(device, *((span.offset, span.data) for span in spans))
+                    assert working_paths(host, lun) == 1
+                wait_for_sessions(host, target)
+                sr.scan()
+                assert working_paths(host, lun) == 2
+        disk.must_hold(model)
+
+
+@contextmanager
+def unreachable(host: Host, address: str) -> Iterator[None]:
+    """No packet reaches one of _ELSEWHERE meanwhile."""
+    route = ["table", "local", "blackhole", f"{address}/32"]
+    assert host.kernel.run(["ip", "route", "add", *route]).returncode == 0
+    try:
+        yield
+    finally:
+        host.kernel.run(["ip", "route", "del", *route])
+
+
+def wait_for_sessions(host: Host, target: Target) -> None:
+    """Until the host is logged in at every portal."""
+    deadline = time.monotonic() + PATIENCE
+    states = ["sh", "-c", "cat /sys/class/iscsi_session/*/state"]
+    while host.kernel.run(states).stdout.split() != ["LOGGED_IN"] * len(target.portals):
+        assert time.monotonic() < deadline, "the host does not log in again"
