@@ -1,8 +1,7 @@
 """Where programs run: an SR that is clean again after each, however badly the last one ended."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import XenAPI
@@ -13,7 +12,7 @@ from scenarios.storage import Repository
 from scenarios.violations import InvariantsBroken
 from testbed.errors import TestbedError
 from testbed.member import Member
-from testbed.provision import ProvisionedSR, provision, release_medium, retire
+from testbed.provision import ProvisionedSR, provision, release_medium
 from xapi.backend import HostError
 
 _log = logging.getLogger(__name__)
@@ -67,9 +66,8 @@ class Bed:
             self.sr = self._another(self.sr)
 
 
-@contextmanager
-def made(host: Member, session: Any, kind: str, restart: Callable[[], None]) -> Iterator[Bed]:
-    """A bed with an SR of its own.
+def make(host: Member, session: Any, kind: str, restart: Callable[[], None]) -> Bed:
+    """A bed with an SR of its own, which the caller retires.
 
     Args:
         host: it runs.
@@ -78,7 +76,7 @@ def made(host: Member, session: Any, kind: str, restart: Callable[[], None]) -> 
         restart: boots the host after a power cut, and plugs what others have there.
     """
 
-    def make() -> Repository:
+    def made() -> Repository:
         return Repository(host, session, provision(host, session, kind))
 
     def again() -> None:
@@ -89,11 +87,10 @@ def made(host: Member, session: Any, kind: str, restart: Callable[[], None]) -> 
         host.power_cut()
         restart()
         _give_up(host, session, old.provisioned)
-        return make()
+        return made()
 
-    bed = Bed(make(), again, another)
-    yield bed
-    retire(host, session, bed.sr.provisioned)
+    bed = Bed(made(), again, another)
+    return bed
 
 
 def _plug(sr: Repository) -> None:

@@ -11,7 +11,7 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from scenarios.property.bed import made
+from scenarios.property.bed import make
 from scenarios.property.mutants import MUTANTS, Mutant
 from scenarios.property.runner import Runner
 from scenarios.property.search import PROFILES, ProgramFailed, look
@@ -110,26 +110,24 @@ def _all(jobs: Sequence[Callable[[], Caught]], workers: int, console: Console) -
 
 
 def _catch(mutant: Mutant, kind: str, options: Options) -> Caught:
-    profile = PROFILES[options.profile]
     state = StateDirectory(base(), "mutant")
     try:
         mutant.write(state.path)
         with Host(name=f"mutant-{kind}", tree=state.path, gc_pause=None) as host:
             session = host.session()
-            with made(host, session, kind, host.restart) as bed:
-                runner = Runner(bed)
-                begun = time.monotonic()
-                try:
-                    look(runner, profile, key=kind)
-                except ProgramFailed as failed:
-                    seconds = failed.seconds, time.monotonic() - begun
-                    return Caught(
-                        kind, mutant.name, failed.why, failed.program, failed.steps, seconds
-                    )
-                spent = time.monotonic() - begun
-                steps = runner.tally.steps
-            close_session(session)
-        return Caught(kind, mutant.name, "", (), steps, (spent, spent))
+            # Nothing is tidied afterwards: a wrong driver might refuse, and the host ends.
+            runner = Runner(make(host, session, kind, host.restart))
+            begun = time.monotonic()
+            try:
+                look(runner, PROFILES[options.profile], key=kind)
+            except ProgramFailed as failed:
+                seconds = failed.seconds, time.monotonic() - begun
+                return Caught(kind, mutant.name, failed.why, failed.program, failed.steps, seconds)
+            finally:
+                close_session(session)
+            return Caught(
+                kind, mutant.name, "", (), runner.tally.steps, (runner.tally.seconds, 0.0)
+            )
     finally:
         state.close()
 

@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 
 from scenarios.plugin import RepositoryCache
-from scenarios.property.bed import made
+from scenarios.property.bed import make
 from scenarios.property.runner import Runner
 from scenarios.property.search import PROFILES, Profile
 from scenarios.storage import Repository
 from testbed.member import Member
+from testbed.provision import retire
 
 
 @pytest.fixture
@@ -28,7 +29,8 @@ def runner(
     record_property: Any,
 ) -> Iterator[Runner]:
     """Runs programs on an SR of its own, of the kind of `sr`; says in the end how fast it was."""
-    with made(host, xenapi, sr.kind, repositories.restart) as bed:
-        runner = Runner(bed)
-        yield runner
-        record_property("note", f"{sr.kind}: {runner.tally}")
+    bed = make(host, xenapi, sr.kind, repositories.restart)
+    runner = Runner(bed)
+    yield runner
+    record_property("note", f"{sr.kind}: {runner.tally}")
+    retire(host, xenapi, bed.sr.provisioned)

@@ -35,8 +35,12 @@ def shortest(program: Program, fails: Callable[[Program], bool]) -> Program:
             program = smaller
         else:
             size //= 2
-    while (simpler := next(filter(still, _simpler(program)), None)) is not None:
-        program = simpler
+    for number in range(len(program)):
+        for step in _simpler(program[number]):
+            candidate = (*program[:number], step, *program[number + 1 :])
+            if still(candidate):
+                program = candidate
+                break
     return program
 
 
@@ -78,19 +82,13 @@ def _without(program: Program, size: int) -> Iterator[Program]:
         yield program[:start] + program[start + size :]
 
 
-def _simpler(program: Program) -> Iterator[Program]:
-    """One step less, or one that is simpler."""
-    yield from _without(program, 1)
-    for number, step in enumerate(program):
-        simpler = None
-        match step:
-            case Crash(step=done):
-                simpler = done
-            case Create(size=size) if size > BLOCK:
-                simpler = replace(step, size=BLOCK)
-            case Write(offset=offset, length=length, fill=fill):
-                simpler = replace(step, offset=0, length=512, fill=min(fill, 1))
-                if (offset, length) == (0, 512):
-                    simpler = replace(step, fill=min(fill, 1))
-        if simpler is not None:
-            yield (*program[:number], simpler, *program[number + 1 :])
+def _simpler(step: Step) -> Iterator[Step]:
+    """What could stand in a step's place, the simplest first."""
+    match step:
+        case Crash(step=done):
+            yield done
+        case Create(size=size) if size > BLOCK:
+            yield replace(step, size=BLOCK)
+        case Write(fill=fill):
+            yield replace(step, offset=0, length=512, fill=1)
+            yield replace(step, length=512, fill=min(fill, 1))
