@@ -24,7 +24,7 @@ from srs.volumes import EXTENT
 
 def room_needed(store: VolumeStore, disk: Disk, leaf_sizes: list[int]) -> int:
     """Bytes of free extents that a split takes: leaves and journal, less what B gives back."""
-    store.activate_chain(disk)
+    store.activate_top(disk)
     used = vhd.query(store.path(disk.uuid), resolve_parent=False).physical_size
     given_back = disk.utilisation - -(-used // EXTENT) * EXTENT
     return sum(leaf_sizes) + EXTENT - max(0, given_back)
@@ -46,8 +46,7 @@ def split(
         for which, uuid, size in zip(("first", "second"), (disk.uuid, twin), sizes, strict=False):
             path = store.group.create(layout.vhd_name(uuid), size)
             fist.point("LVHDRT_clone_vdi_after_lvcreate")
-            store.activate_chain(store.disk(base))
-            vhd.snapshot(path, store.path(base), max_size=layout.TABLE_SIZE)
+            store.link_leaf(path, store.disk(base))
             fist.point(f"LVHDRT_clone_vdi_after_{which}_snap")
         vhd.set_hidden(store.path(base), True)  # the commit point
         fist.point("LVHDRT_clone_vdi_after_parent_hidden")

@@ -200,6 +200,7 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
     bench.add_argument("--rounds", type=int, default=0, help="turns that each case gets")
     bench.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="hosts side by side")
     bench.add_argument("--json", type=Path, metavar="FILE", help="write every measurement down")
+    bench.add_argument("--html", type=Path, metavar="FILE", help="write a page with pictures")
     trees = {"baseline": "compare the drivers of DIR/srs ...", "candidate": "... with these"}
     for name, text in trees.items():
         bench.add_argument(f"--{name}", type=Path, metavar="DIR", help=text)
@@ -232,6 +233,7 @@ def _bench(options: argparse.Namespace) -> int:
         threshold=options.threshold / 100,
         kernel=options.kernel,
         json=options.json,
+        html=options.html,
     )
     return PASSED if command.bench(asked) else FAILED
 

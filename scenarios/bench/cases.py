@@ -15,6 +15,8 @@ from scenarios.storage import VDI, Repository
 GIB: Final = 1 << 30
 #: The largest disk that a VHD can be; it has tables for 2 TiB.
 LARGEST: Final = 2040 * GIB
+#: What is measured over data and depth.
+SMALL: Final = 2 * GIB
 _PAGE: Final = 4096
 
 Action = Callable[[], object]
@@ -46,6 +48,23 @@ class Case:
     def fallback(self) -> bool:
         """Whether it is for a driver that has no revert."""
         return self.operation == "fallback"
+
+    @property
+    def over_size(self) -> bool:
+        """Whether it differs in size alone from the others of its operation."""
+        return self == Case(self.operation, self.size) and self.size != SMALL
+
+    @property
+    def over_data(self) -> bool:
+        """Whether it differs in what is written."""
+        return (
+            self == Case(self.operation, SMALL, written=self.written) != Case(self.operation, SMALL)
+        )
+
+    @property
+    def over_depth(self) -> bool:
+        """Whether it differs in depth alone."""
+        return self == Case(self.operation, SMALL, depth=self.depth)
 
     def __str__(self) -> str:
         words = [self.operation, f"{self.size / GIB:g} GiB"]
@@ -198,8 +217,6 @@ Groups = tuple[tuple[Case, ...], ...]
 _LIFE: Final = tuple(
     Case(name) for name in ("create", "snapshot", "clone", "delete", "resize", "attach", "scan")
 )
-#: Of what is measured over data and depth.
-SMALL: Final = 2 * GIB
 
 QUICK: Final[Groups] = (
     _LIFE,

@@ -1,8 +1,7 @@
 """`testbed bench`: measure on every kind of SR, several hosts side by side; show, compare, keep."""
 
-import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,12 +10,14 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
+from scenarios.bench import html
 from scenarios.bench.cases import FULL, OPERATIONS, QUICK, Case, Groups
 from scenarios.bench.compare import Comparison, compare_all
 from scenarios.bench.promises import Promise, promises
-from scenarios.bench.report import milliseconds
-from scenarios.bench.results import Result, Results, environment, load, of_tree, save
+from scenarios.bench.results import Result, Results, load, of_tree, save
 from scenarios.bench.runner import BASELINE, CANDIDATE, Plan, run
+from scenarios.bench.words import COLUMNS, change
+from scenarios.environment import environment
 from scenarios.parallel import run_all
 from scenarios.plugin import DEFAULT_KINDS
 from testbed.errors import TestbedError
@@ -43,6 +44,7 @@ class Options:
         threshold: slower by more than this is a regression; 0.05: 5 percent.
         kernel: that hosts boot.
         json: file for the results.
+        html: file for the page.
     """
 
     kinds: Sequence[str] = ()
@@ -55,6 +57,7 @@ class Options:
     threshold: float = 0.05
     kernel: str = "auto"
     json: Path | None = None
+    html: Path | None = None
 
 
 def bench(options: Options) -> bool:
@@ -63,18 +66,24 @@ def bench(options: Options) -> bool:
     begun = time.monotonic()
     jobs = {plan.kind: partial(run, plan) for plan in _plans(options)}
     found, broken = run_all(jobs, options.jobs, console, str)
-    kernels = {kernel for kernel, _ in found.values()}
+    measured = {kind: found[kind] for kind in jobs if kind in found}
     results = Results(
-        environment(", ".join(sorted(kernels))),
-        [result for kind in jobs if kind in found for result in found[kind][1]],
+        environment(", ".join(sorted({one.kernel for one in measured.values()}))),
+        [result for one in measured.values() for result in one.results],
+        {kind: one.chain for kind, one in measured.items() if one.chain},
     )
     if options.json is not None:
         save(options.json, results)
     if options.trees:
-        fine = _show_comparisons(console, _in_turns(results), options.threshold)
+        comparisons = _in_turns(results)
+        fine = _show_comparisons(console, comparisons, options.threshold)
+        if options.html is not None:
+            html.comparison_page(options.html, results, comparisons, options.threshold)
     else:
         fine = True
         show(console, results.results)
+        if options.html is not None and results.results:
+            html.page(options.html, results)
     for kind, error in broken.items():
         console.print(f"{kind} could not be measured: {error}", style="red", markup=False)
     console.print(f"{len(results.results)} results in {time.monotonic() - begun:.1f} s")
@@ -154,44 +163,16 @@ def _console() -> Console:
 # --- what is shown ---------------------------------------------------------------------------
 
 
-def size(count: int) -> str:
-    """Bytes, with three digits that mean something."""
-    value, unit = float(count), "B"
-    for larger in ("KiB", "MiB", "GiB", "TiB"):
-        if value < 1000:
-            break
-        value, unit = value / 1024, larger
-    return f"{value:.0f} {unit}" if value >= 100 or unit == "B" else f"{value:.3g} {unit}"
-
-
-#: Column -> what a result has there.
-_COLUMNS: Final[dict[str, Callable[[Result], str]]] = {
-    "ms": lambda found: _spread(found.times),
-    "driver": lambda found: milliseconds(statistics.median(found.driver_times)),
-    "programs": lambda found: str(found.counts.programs),
-    "commits": lambda found: str(found.counts.commits),
-    "fsyncs": lambda found: str(found.counts.fsyncs),
-    "flushes": lambda found: str(statistics.median_low(found.counted["flushes"])),
-    "written": lambda found: size(statistics.median_low(found.counted["bytes"])),
-    "peak": lambda found: size(found.counts.peak),
-}
-
-
-def _spread(times: Sequence[float]) -> str:
-    median, least, most = (f(times) for f in (statistics.median, min, max))
-    return f"{milliseconds(median)} ({milliseconds(least)}-{milliseconds(most)})"
-
-
 def show(console: Console, results: Sequence[Result]) -> None:
     """Print a table for each kind of SR, and the promises."""
     for kind in dict.fromkeys(found.kind for found in results):
         table = Table(title=kind, title_justify="left")
         table.add_column("operation", no_wrap=True)
-        for heading in _COLUMNS:
+        for heading in COLUMNS:
             table.add_column(heading, justify="right", no_wrap=True)
         for found in results:
             if found.kind == kind:
-                table.add_row(str(found.case), *(cell(found) for cell in _COLUMNS.values()))
+                table.add_row(str(found.case), *(cell(found) for cell in COLUMNS.values()))
         console.print(table)
     _show_promises(console, promises(results))
 
@@ -213,8 +194,8 @@ def _show_comparisons(
     for heading in ("time (95 %)", "counted"):
         table.add_column(heading, no_wrap=True)
     for found in comparisons:
-        counted = [f"[bold red]{_change(name, *pair)}[/]" for name, pair in found.more.items()]
-        counted += [f"[green]{_change(name, *pair)}[/]" for name, pair in found.less.items()]
+        counted = [f"[bold red]{change(name, *pair)}[/]" for name, pair in found.more.items()]
+        counted += [f"[green]{change(name, *pair)}[/]" for name, pair in found.less.items()]
         slower = found.ratio.low > 1 + threshold
         ratio = f"[bold red]{found.ratio}[/]" if slower else str(found.ratio)
         table.add_row(found.kind, str(found.case), ratio, ", ".join(counted) or "same")
@@ -225,8 +206,3 @@ def _show_comparisons(
     else:
         console.print(f"[green]no regression[/] above {100 * threshold:g} %")
     return not worse
-
-
-def _change(name: str, old: int, new: int) -> str:
-    shown = size if name in ("bytes", "peak space") else str
-    return f"{name} {shown(old)} -> {shown(new)}"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from scenarios.bench.cases import GIB, SMALL, Case
+from scenarios.bench.cases import GIB, Case
 from scenarios.bench.results import Result
 
 
@@ -58,15 +58,7 @@ def _of_kind(kind: str, results: Sequence[Result]) -> Iterator[Promise]:
 def _axes(reverts: dict[Case, float]) -> dict[str, list[float]]:
     """Times of the cases that differ in one thing only."""
     return {
-        "size": [spent for case, spent in reverts.items() if case == Case("revert", case.size)],
-        "data": [
-            spent
-            for case, spent in reverts.items()
-            if case == Case("revert", SMALL, written=case.written) and case.written != 0.01
-        ],
-        "depth": [
-            spent
-            for case, spent in reverts.items()
-            if case == Case("revert", SMALL, depth=case.depth)
-        ],
+        "size": [spent for case, spent in reverts.items() if case.over_size],
+        "data": [spent for case, spent in reverts.items() if case.over_data],
+        "depth": [spent for case, spent in reverts.items() if case.over_depth],
     }

@@ -8,20 +8,16 @@ the order in which they were taken; sizes are bytes.
 """
 
 import json
-import os
-import platform
-import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from scenarios.bench.cases import Case
 from scenarios.bench.stand import Counts, Sample, Step
+from scenarios.pages.chain import Node
 from testbed.errors import TestbedError
 
-_PACKAGES = ("user-mode-linux", "lvm2", "e2fsprogs", "nfs-kernel-server", "open-iscsi", "python3")
 _FORMAT = 1
 
 
@@ -74,52 +70,33 @@ class Result:
         }
 
 
+#: The images of a disk before a revert, and after it.
+Chain = tuple[tuple[Node, ...], tuple[Node, ...]]
+
+
 @dataclass(frozen=True, slots=True)
 class Results:
-    """A run."""
+    """A run.
+
+    Attributes:
+        environment: what times depend on.
+        results: in the order of the cases.
+        chains: kind of SR -> the images before and after a revert.
+    """
 
     environment: dict[str, str]
     results: list[Result]
-
-
-def environment(kernel: str) -> dict[str, str]:
-    """What times depend on.
-
-    Args:
-        kernel: release of the kernel that the host ran on.
-    """
-    models = [
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
-    pages, page = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
-    return {
-        "machine": f"{len(os.sched_getaffinity(0))} of {models[0] if models else '?'}",
-        "memory": f"{pages * page >> 20} MiB",
-        "load": f"{os.getloadavg()[0]:.1f}",
-        "machine's kernel": platform.release(),
-        "kernel under test": kernel,
-        "Python": platform.python_version(),
-        "sr-testbed": metadata.version("sr-testbed"),
-        **_package_versions(),
-    }
-
-
-def _package_versions() -> dict[str, str]:
-    fields = "${Package} ${Version}\\n"
-    done = subprocess.run(
-        ["dpkg-query", "-W", "-f", fields, *_PACKAGES],
-        capture_output=True,
-        text=True,
-        check=False,  # one that is not there costs a line, not the run
-    )
-    return dict(line.split(" ", 1) for line in done.stdout.splitlines())
+    chains: dict[str, Chain] = field(default_factory=dict)
 
 
 def save(path: Path, found: Results) -> None:
     """Write a run down."""
-    lines: list[dict[str, Any]] = [{"format": _FORMAT, "environment": found.environment}]
+    chains = {
+        kind: [[asdict(node) for node in nodes] for nodes in chain]
+        for kind, chain in found.chains.items()
+    }
+    head = {"format": _FORMAT, "environment": found.environment, "chains": chains}
+    lines: list[dict[str, Any]] = [head]
     lines += [asdict(result) for result in found.results]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
@@ -134,9 +111,15 @@ def load(path: Path) -> Results:
         head, *lines = (json.loads(line) for line in path.read_text("utf-8").splitlines())
         if head["format"] != _FORMAT:
             raise BadResults(path, f"format {head['format']}, not {_FORMAT}")
-        return Results(dict(head["environment"]), list(map(_result, lines)))
+        chains = {kind: _chain(pair) for kind, pair in head["chains"].items()}
+        return Results(dict(head["environment"]), list(map(_result, lines)), chains)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadResults(path, str(error)) from error
+
+
+def _chain(pair: Sequence[Sequence[dict[str, str]]]) -> Chain:
+    before, after = (tuple(Node(**node) for node in nodes) for nodes in pair)
+    return before, after
 
 
 def _result(line: dict[str, Any]) -> Result:

@@ -4,12 +4,16 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from scenarios.bench.cases import Acts, Case, Groups, acts
+from scenarios.bench.cases import GIB, Acts, Case, Groups, acts
 from scenarios.bench.compare import paired
-from scenarios.bench.results import Result
+from scenarios.bench.results import Chain, Result
 from scenarios.bench.stand import Stand, stand
+from scenarios.bench.words import size
+from scenarios.oracle import BLOCK, one_sector
+from scenarios.pages.chain import Node
+from scenarios.storage import VDI, Repository
 
 #: Rounds before it makes sense to ask how precise a ratio is.
 _FEWEST: Final = 4
@@ -38,8 +42,23 @@ class Plan:
     kernel: str = "auto"
 
 
-def run(plan: Plan) -> tuple[str, list[Result]]:
-    """The release of the kernel that it ran on, and the results."""
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One kind of SR.
+
+    Attributes:
+        kernel: release of the kernel that it ran on.
+        results: of all cases.
+        chain: what a revert does to a disk's images; None where two trees are compared.
+    """
+
+    kernel: str
+    results: list[Result]
+    chain: Chain | None
+
+
+def run(plan: Plan) -> Measured:
+    """Measure."""
     with ExitStack() as stack:
         stands = {
             tree: stack.enter_context(stand(plan.kind, tree=path, kernel=plan.kernel))
@@ -47,7 +66,36 @@ def run(plan: Plan) -> tuple[str, list[Result]]:
         }
         results = [found for group in plan.groups for found in _Group(plan, stands, group).run()]
         first = next(iter(stands.values()))
-        return first.host.kernel.run(["uname", "-r"]).stdout.strip(), results
+        release = first.host.kernel.run(["uname", "-r"]).stdout.strip()
+        return Measured(release, results, _chain(first) if len(stands) == 1 else None)
+
+
+def _chain(on: Stand) -> Chain:
+    """Revert a disk that has two snapshots to the older one, and look at its images."""
+    sr = on.sr()
+    disk = sr.create(GIB)
+    snapshots = []
+    for number in range(3):
+        disk.write(one_sector(f"chain {number}", number * BLOCK))
+        if number < 2:
+            snapshots.append(disk.snapshot())
+    before = _images(sr, disk)
+    snapshots[0].revert_live_disk()
+    after = _images(sr, disk)
+    sr.clear()
+    return before, after
+
+
+def _images(sr: Repository, disk: VDI) -> tuple[Node, ...]:
+    records = {ref: sr.api.VDI.get_record(ref) for ref in sr.vdis()}
+    nodes = [_image(record, ref == disk.ref) for ref, record in records.items()]
+    return tuple(sorted(nodes, key=lambda node: (node.role, node.uuid)))
+
+
+def _image(record: dict[str, Any], is_disk: bool) -> Node:
+    role = "disk" if is_disk else "snapshot" if record["managed"] else "base copy"
+    detail = size(int(record["physical_utilisation"]))
+    return Node(record["uuid"], role, record["sm_config"].get("vhd-parent", ""), detail)
 
 
 class _Group:
