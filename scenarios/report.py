@@ -10,6 +10,7 @@ import shlex
 import sys
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -67,6 +68,13 @@ def described(report: pytest.TestReport) -> tuple[str, str, str]:
     """Group, title and SR kind of a scenario, as `pytest_collection_modifyitems` noted them."""
     noted = dict(report.user_properties)
     return str(noted["group"]), str(noted["title"]), str(noted["sr"])
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What `testbed run` passes on to the table."""
+    parser.getgroup("sr-testbed").addoption(
+        "--testbed-html", metavar="FILE", help="write a page, too"
+    )
 
 
 class Reporter:
@@ -133,6 +141,15 @@ class Reporter:
         for report in self._results.failures:
             self._show_failure(report)
         self._console.print(self._summary(), markup=False)
+        if path := self._config.getoption("--testbed-html"):
+            self._write_page(Path(path))
+
+    def _write_page(self, path: Path) -> None:
+        from scenarios.runpage import page
+
+        seconds = time.monotonic() - self._started
+        repeats = [self._repeat(report) for report in self._results.failures]
+        page(path, self._results, seconds, self._config.getoption("--kernel"), repeats)
 
     def _table(self) -> Table:
         kinds = sorted(self._results.kinds)

@@ -127,6 +127,7 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     run.add_argument("-x", dest="first", action="store_true", help="stop at the first failure")
     run.add_argument("--keep", action="store_true", help="leave the disks of a failed scenario")
     run.add_argument("--junit", metavar="FILE", help="write a junit file")
+    run.add_argument("--html", metavar="FILE", help="write a page with everything on it")
     run.add_argument(
         "--profile",
         choices=_PROFILES,
@@ -148,7 +149,7 @@ def _add_replay(replay: argparse.ArgumentParser) -> None:
     replay.add_argument("--sr", action="append", metavar="KIND", help="SR kind; several are fine")
     replay.add_argument("--keep", action="store_true", help="leave the disks of one that fails")
     replay.set_defaults(
-        work=_replay, pool=0, workers="1", expression=None, first=False, junit=None,
+        work=_replay, pool=0, workers="1", expression=None, first=False, junit=None, html=None,
         profile="quick", examples=None,
     )  # fmt: skip
 
@@ -182,6 +183,7 @@ def _add_crash(crash: argparse.ArgumentParser) -> None:
     crash.add_argument(
         "--keep", type=Path, default=Path("crashes"), help="where failures are kept (crashes)"
     )
+    crash.add_argument("--html", type=Path, metavar="FILE", help="write a page, too")
     instead = crash.add_mutually_exclusive_group()
     instead.add_argument("--replay", type=Path, metavar="FILE", help="repeat a failure")
     instead.add_argument("--random", type=int, metavar="N", help="cut a working host N times")
@@ -250,6 +252,7 @@ def _crash(options: argparse.Namespace) -> int:
         seed=options.seed,
         jobs=options.jobs,
         keep=options.keep,
+        html=options.html,
     )
     if options.random or options.fist:
         return PASSED if command.cut(asked, options.random or 0) else FAILED
@@ -304,6 +307,7 @@ def _pytest(options: argparse.Namespace, directory: Path, chosen: Sequence[str])
         "--profile", options.profile,
         *(["--examples", options.examples] if options.examples else []),
         *(["--junit-xml", options.junit] if options.junit else []),
+        *(["--testbed-html", options.html] if options.html else []),
         *(["-n", options.workers] if options.workers not in ("0", "1") else []),
     ]  # fmt: skip
     status = pytest.main(argv)

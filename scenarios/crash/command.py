@@ -16,6 +16,7 @@ from rich.table import Table
 from scenarios.crash.cases import CASES
 from scenarios.crash.cuts import Cuts, Cutter
 from scenarios.crash.explorer import Explorer, Failure, Result, booted, repeat
+from scenarios.crash.page import page
 from scenarios.parallel import run_all
 from testbed.errors import TestbedError
 from testbed.provision import RECIPES
@@ -39,6 +40,7 @@ class Options:
         seed: what is chosen depends on it.
         jobs: hosts side by side.
         keep: where evidence of failures goes.
+        html: file for the page, if there is to be one.
     """
 
     kinds: Sequence[str]
@@ -47,6 +49,7 @@ class Options:
     seed: int
     jobs: int
     keep: Path
+    html: Path | None = None
 
 
 def explore_one(kind: str, case: str, options: Options) -> Result:
@@ -88,7 +91,10 @@ def explore(options: Options) -> bool:
         for failure in result.failures:
             _show(console, result, failure)
     _show_broken(console, broken)
-    console.print(_summary(results, time.monotonic() - begun), markup=False)
+    summary = _summary(results, time.monotonic() - begun)
+    console.print(summary, markup=False)
+    if options.html is not None:
+        page(options.html, results, broken, summary)
     return not broken and not any(result.failures for result in results.values())
 
 

@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scenarios import runpage
 from scenarios.bench import html
 from scenarios.bench.cases import GIB, SMALL, Case
 from scenarios.bench.compare import compare
@@ -17,6 +19,7 @@ from scenarios.bench.results import Result, Results
 from scenarios.bench.stand import Counts, Sample, Step
 from scenarios.pages.chain import Node, picture
 from scenarios.pages.page import plain, tag
+from scenarios.report import Results as Outcomes
 
 BROWSER = shutil.which("chromium-headless-shell") or shutil.which("chromium")
 STEPS = (
@@ -135,3 +138,54 @@ def test_a_browser_shows_it_without_complaint(page: Path, tmp_path: Path, width:
     assert "CONSOLE" not in done.stderr
     assert shown.read_bytes()[:4] == b"\x89PNG"
     assert shown.stat().st_size > 20_000, "more than an empty page"
+
+
+def command(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "testbed", *map(str, arguments)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+def test_the_page_of_scenarios(tmp_path: Path) -> None:
+    path = tmp_path / "run.html"
+    done = command("run", "faults", "-k", "garbled", "--sr", "file", "-n", "1", "--html", path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = path.read_text()
+    assert parsed(text).links == ["data:,"]
+    assert "Every scenario passed" in text
+    assert "garbled request" in text
+
+
+def test_the_page_of_a_failure(tmp_path: Path) -> None:
+    found = Outcomes()
+    report = pytest.TestReport(
+        "scenarios/faults/test_x.py::test_y",
+        ("test_x.py", 1, "test_y"),
+        {},
+        "failed",
+        "1 < 2 & more",
+        "call",
+        sections=[("last lines of host", "panic")],
+        user_properties=[("group", "faults"), ("title", "y"), ("sr", "ext")],
+    )
+    found.add(report)
+    runpage.page(tmp_path / "run.html", found, 1.0, "uml", ["testbed run --keep y"])
+    text = (tmp_path / "run.html").read_text()
+    parsed(text)
+    for expected in ("Scenarios failed", "1 &lt; 2 &amp; more", "panic", "testbed run --keep y"):
+        assert expected in text
+
+
+def test_the_page_of_power_cuts(tmp_path: Path) -> None:
+    path = tmp_path / "crash.html"
+    chosen = ("--sr", "file", "--operation", "revert", "--states", "8", "--jobs", "1")
+    done = command("crash", *chosen, "--keep", tmp_path, "--html", path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = path.read_text()
+    assert parsed(text).links == ["data:,"]
+    assert "Every power cut is survived" in text
