@@ -22,6 +22,8 @@ from pathlib import Path
 from testbed.errors import DeviceRefused
 
 _MEMORY = Path("/dev/shm")
+#: Bytes of a tmpfs that two guests fit in.
+_ENOUGH = 512 << 20
 
 #: The path of a socket may have 107 bytes, and /uml/g/mconsole comes after ours.
 _LONGEST = 90
@@ -36,9 +38,15 @@ def base() -> Path:
 
 
 def memory_base() -> Path:
-    """Where the memory of guests is kept: tmpfs if there is one, else with the state."""
+    """Where the memory of guests is kept: in a tmpfs that they fit in, else with the state.
+
+    A container's is small, and what is in it cannot be executed, as a kernel's memory must be.
+    """
     if _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK):
-        return _MEMORY / f"sr-testbed-{os.getuid()}"
+        room = os.statvfs(_MEMORY)
+        executable = not room.f_flag & os.ST_NOEXEC
+        if executable and room.f_blocks * room.f_frsize >= _ENOUGH:
+            return _MEMORY / f"sr-testbed-{os.getuid()}"
     return base()
 
 

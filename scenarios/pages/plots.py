@@ -127,4 +127,4 @@ def bars(
             x += length
         drawn.append(_text(x + 8, y + 18, say(sum(parts.values()))))
     box = f"0 0 {width} {len(rows) * _ROW + 4}"
-    return tag("svg", *drawn, viewBox=box, role="img", aria_label=alt)
+    return tag("svg", *drawn, cls="bars", viewBox=box, role="img", aria_label=alt)
