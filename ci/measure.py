@@ -8,47 +8,21 @@ import argparse
 import os
 import re
 import statistics
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from scenarios.bench.stand import TimedHost
 from scenarios.oracle import BLOCK, awkward_spans
 from scenarios.storage import Repository
 from testbed.host import Host
 from testbed.provision import provision
 from testbed.sessions import close_session
-from xapi.backend import PluginReply
 
 MB = 1_000_000
 REVERTS = 5
-
-
-class TimedHost(Host):
-    """Notes how long driver calls take, from handing them to the guest to their answer."""
-
-    seconds: dict[str, list[float]]
-
-    def sm_call(self, driver: str, document: str) -> PluginReply:
-        """See Host."""
-        began = time.monotonic()
-        reply = super().sm_call(driver, document)
-        found = re.search(r"<methodName>(\w+)</methodName>", document)
-        if found:
-            self.seconds.setdefault(found[1], []).append(time.monotonic() - began)
-        return reply
-
-
-@contextmanager
-def timed_host() -> Iterator[TimedHost]:
-    """A booted host with an empty note."""
-    host = TimedHost()
-    host.seconds = {}
-    with host:
-        yield host
 
 
 def guest_memory(host: Host) -> int:
@@ -74,22 +48,22 @@ def revert_seconds(host: TimedHost, kind: str) -> float:
     disk = sr.create(8 * BLOCK)
     disk.write(awkward_spans("first", disk.size))
     snapshot = disk.snapshot()
-    host.seconds.clear()
+    host.calls.clear()
     for number in range(REVERTS):
         disk.write(awkward_spans(f"lost {number}", disk.size))
         snapshot.revert_live_disk()
     close_session(session)
-    return statistics.median(host.seconds["vdi_revert"])
+    return statistics.median(spent for call, spent in host.calls if call == "vdi_revert")
 
 
 def measure() -> Iterator[tuple[str, float, float, str]]:
     """What, measured, bound, unit."""
     boots = []
     for _ in range(3):
-        with timed_host() as host:
+        with TimedHost() as host:
             boots.append(host.boot_seconds)
     yield "agent ready", statistics.median(boots), 1.5, "s"
-    with timed_host() as host:
+    with TimedHost() as host:
         for kind, bound in (("ext", 0.3), ("lvhd", 1.0)):
             yield f"vdi_revert on {kind}, in the guest", revert_seconds(host, kind), bound, "s"
         yield "memory of that guest", guest_memory(host) / MB, 150, "MB"
