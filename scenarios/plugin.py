@@ -76,6 +76,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="where programs that failed are remembered; machines may share it",
     )
     group.addoption(
+        "--driver",
+        type=Path,
+        metavar="DIR",
+        help="directory whose package `srs` holds the drivers, in place of ours",
+    )
+    group.addoption(
         "--keep",
         action="store_true",
         help="leave the state directory (disks, console) of a host whose scenario failed",
@@ -87,6 +93,8 @@ def pytest_configure(config: pytest.Config) -> None:
     of_pool = config.getoption("--pool") > 0
     if of_pool and config.getoption("--kernel") == "local":
         raise pytest.UsageError("--pool: hosts have kernels of their own; not with --kernel local")
+    if of_pool and config.getoption("--driver"):
+        raise pytest.UsageError("--driver: hosts of a pool have our drivers; not with --pool")
     if config.getoption("--sr"):
         _check_kinds(config.getoption("--sr"), of_pool=of_pool)
     config.pluginmanager.register(_sr_fixture(_kinds(config)), "sr-testbed-fixtures")
@@ -150,6 +158,7 @@ def host(request: pytest.FixtureRequest) -> Iterator[Member]:
         kernel=request.config.getoption("--kernel"),
         name=f"host-{_worker()}",
         variants=[_VARIANTS],
+        tree=request.config.getoption("--driver"),
         extra_memory=sum(RECIPES[kind].memory for kind in set(_kinds(request.config))),
         gc_pause=None,
     )

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+_SCENARIOS = Path(__file__).parent
 _RANK = {"passed": 0, "skipped": 1, "failed": 2, "error": 3}
 _STYLE = {"passed": "green", "skipped": "yellow", "failed": "bold red", "error": "bold red"}
 
@@ -186,8 +187,14 @@ class Reporter:
         chosen = ["--sr", kind] if kind else []
         hosts = self._config.getoption("--pool")
         chosen += ["--pool", str(hosts)] if hosts else []
-        scenario = report.nodeid.rpartition("scenarios/")[2]
-        return shlex.join(["testbed", "run", *chosen, "--kernel", kernel, "--keep", scenario])
+        driver = self._config.getoption("--driver")
+        chosen += ["--driver", str(driver)] if driver else []
+        file = Path(str(dict(report.user_properties)["file"]))
+        if file.is_relative_to(_SCENARIOS):
+            command, scenario = "run", report.nodeid.rpartition("scenarios/")[2]
+        else:
+            command, scenario = "replay", str(file)
+        return shlex.join(["testbed", command, *chosen, "--kernel", kernel, "--keep", scenario])
 
     def _summary(self) -> str:
         counts = self._results.counts
@@ -211,6 +218,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             ("group", item.path.parent.name),
             ("title", " ".join(words)),
             ("sr", kind),
+            ("file", str(item.path)),
         ]
 
 

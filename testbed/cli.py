@@ -139,7 +139,17 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="remember random programs that failed, and begin with them",
     )
+    _add_driver(run)
     run.set_defaults(work=_run)
+
+
+def _add_driver(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--driver",
+        type=Path,
+        metavar="DIR",
+        help="directory whose package `srs` holds the drivers, in place of ours",
+    )
 
 
 def _add_replay(replay: argparse.ArgumentParser) -> None:
@@ -147,6 +157,7 @@ def _add_replay(replay: argparse.ArgumentParser) -> None:
         "file", nargs="+", metavar="FILE", type=Path, help="what `testbed run property` printed"
     )
     replay.add_argument("--sr", action="append", metavar="KIND", help="SR kind; several are fine")
+    _add_driver(replay)
     replay.add_argument("--keep", action="store_true", help="leave the disks of one that fails")
     replay.set_defaults(
         work=_replay, pool=0, workers="1", expression=None, first=False, junit=None, html=None,
@@ -306,6 +317,7 @@ def _pytest(options: argparse.Namespace, directory: Path, chosen: Sequence[str])
         *(["--keep"] if options.keep else []),
         "--profile", options.profile,
         *(["--examples", options.examples] if options.examples else []),
+        *(["--driver", str(options.driver.resolve())] if options.driver else []),
         *(["--junit-xml", options.junit] if options.junit else []),
         *(["--testbed-html", options.html] if options.html else []),
         *(["-n", options.workers] if options.workers not in ("0", "1") else []),
