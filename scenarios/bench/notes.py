@@ -3,7 +3,7 @@
 While the file of the notes is there, each LVM command, sync and call of the toolstack adds a line
 to it, a JSON object:
 
-    what       `lvm lvcreate`, `fsync`, `xapi VDI.get_record`
+    what       `lvm lvchange -ay of 2`, `fsync`, `xapi VDI.get_record`
     process    number of the process
     seconds    how long it took
     commits    LVM's sequence numbers before and after, of all groups together
@@ -66,6 +66,13 @@ def _noting(
     return noting
 
 
+def _command(command: str, *words: str) -> str:
+    """An LVM command in short: activating thirty volumes is not activating one."""
+    short = ["lvm", command, *(word for word in words if word in ("-ay", "-an"))]
+    volumes = sum("/" in word and not word.startswith("/") for word in words)
+    return " ".join([*short, f"of {volumes}"] if volumes > 1 else short)
+
+
 def _append(line: str) -> None:
     fd = os.open(NOTES, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
     try:
@@ -76,5 +83,5 @@ def _append(line: str) -> None:
 
 os.fsync = _noting(os.fsync, lambda _fd: "fsync")
 os.fdatasync = _noting(os.fdatasync, lambda _fd: "fsync")
-lvm.lvm = _noting(_lvm, lambda command, *_words: f"lvm {command}", commits=True)
+lvm.lvm = _noting(_lvm, _command, commits=True)
 Session.call = _noting(Session.call, lambda _session, method, *_args: f"xapi {method}")  # type: ignore[method-assign]

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scenarios.bench.cases import FULL, GIB, QUICK, SMALL, Case
+from scenarios.bench.cases import FULL, GIB, QUICK, SMALL, Case, acts
 from scenarios.bench.compare import compare, paired, unpaired
 from scenarios.bench.promises import promises
 from scenarios.bench.results import BadResults, Result, Results, load, of_tree, save
-from scenarios.bench.stand import Counts, Sample, Step
+from scenarios.bench.stand import Counts, Sample, Step, stand
 from testbed.kernel.guestconfig import ROOT
 
 COUNTS = Counts(0, 4, 5, ("vdi_revert",), 1 << 20, (Step("lvm lvcreate", 0.05, 1),))
@@ -201,6 +201,15 @@ def test_a_revert_on_files_writes_the_metadata_of_a_fresh_child(measured: Path) 
 
 CHILD = 214 << 10
 """Bytes of the metadata of a fresh child of a disk of 100 GiB."""
+
+
+def test_a_revert_on_volumes_activates_two_however_deep_the_chain() -> None:
+    with stand("lvhd") as one:
+        made = acts(one.sr(), Case("revert", GIB, depth=5))
+        counts = one.count(next(made))
+        made.close()
+    activations = [step.what for step in counts.steps if "lvchange -ay" in step.what]
+    assert activations == ["lvm lvchange -ay of 2"]
 
 
 def test_the_same_run_twice_is_no_regression_but_more_work_is(
