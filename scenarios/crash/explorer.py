@@ -119,8 +119,8 @@ class Judge:
 def booted(
     name: str, seed: int | None = None, variants: Sequence[Path] = ()
 ) -> Iterator[tuple[Host, Any]]:
-    """A host of its own, and a session of it."""
-    with Host(kernel="uml", name=name, seed=seed, variants=variants) as host:
+    """A host of its own, and a session of it. Nothing is collected there unless somebody asks."""
+    with Host(kernel="uml", name=name, seed=seed, variants=variants, gc_pause=None) as host:
         session = host.session()
         try:
             yield host, session
