@@ -4,6 +4,8 @@ Runs inside the guest. Nobody notices, as long as the power stays.
 
     file-hasty    lvhd-hasty    the old image of a disk that is reverted goes first, and only then
                                 the new one takes its place
+    lvhd-forgetful              commits of LVM's metadata are not flushed: what is written after one
+                                may last, and the commit may not
     file-forgetful              entries of the journal are not synced. The name is durable with the
                                 next sync of anything, the value is not: ext4 orders data before
                                 names only where a file replaces another
@@ -14,11 +16,13 @@ from dataclasses import replace as changed
 from typing import Any
 
 from srs import lvhd_layout as layout
-from srs import registry
+from srs import lvm, registry
 from srs.file import FileSR
 from srs.journal import FileJournal, fsync_directory
 from srs.lvhd import LVHDSR
+from srs.lvhd_store import VolumeStore
 from srs.vdi import Disk
+from srs.volumes import VolumeGroup
 
 
 class HastyFileSR(FileSR):
@@ -70,5 +74,28 @@ class ForgetfulFileSR(FileSR):
         self.store.journal = ForgetfulJournal(self.path, self.store.journal._kinds)
 
 
-for _driver in (HastyFileSR, HastyLVHDSR, ForgetfulFileSR):
+class ForgetfulGroup(VolumeGroup):
+    """See the module."""
+
+    def _commit(self, *words: str) -> None:
+        """The change, without a flush of the devices."""
+        try:
+            lvm.lvm(*words)
+        except BaseException:
+            self.reread()
+            raise
+
+
+class ForgetfulLVHDSR(LVHDSR):
+    """See the module."""
+
+    info = changed(LVHDSR.info, type="lvhd-forgetful")
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.group = ForgetfulGroup(self.group.name)
+        self.store = VolumeStore(self.group, self.store.counts, self._is_written)
+
+
+for _driver in (HastyFileSR, HastyLVHDSR, ForgetfulFileSR, ForgetfulLVHDSR):
     registry.register(_driver)

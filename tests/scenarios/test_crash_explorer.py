@@ -21,11 +21,18 @@ def test_a_revert_survives(kind: str) -> None:
     assert result.outcomes > 1
 
 
-@pytest.mark.parametrize("driver", ["file-hasty", "lvhd-hasty", "file-forgetful"])
-def test_a_careless_driver_is_found(driver: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("driver", "case"),
+    [
+        ("file-hasty", "revert"),
+        ("lvhd-hasty", "revert"),
+        ("file-forgetful", "snapshot"),
+        ("lvhd-forgetful", "delete"),
+    ],
+)
+def test_a_careless_driver_is_found(driver: str, case: str, tmp_path: Path) -> None:
     """Its failure is kept, says which writes were lost, and can be repeated elsewhere."""
     kind = driver.partition("-")[0]
-    case = "snapshot" if driver == "file-forgetful" else "revert"
     with booted("crash", seed=1, variants=[CARELESS]) as (host, session):
         explorer = Explorer(host, session, kind, case, seed=1, keep=tmp_path, driver=driver)
         failure, *_ = explorer.explore(10, enough=1).failures
