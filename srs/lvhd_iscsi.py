@@ -32,11 +32,13 @@ from srs.lun import LUN_CAPABILITIES, LunSR
 from srs.scsi import Path
 from srs.scsierrors import (
     ConfigISCSIIQNMissing,
+    InvalidSecret,
     ISCSIDevice,
     ISCSIDiscovery,
     ISCSIPort,
     ISCSITarget,
 )
+from srs.session import Failure
 from srs.sr import DriverInfo
 
 _DEFAULT_PORT: Final = 3260
@@ -64,8 +66,10 @@ class LVHDoISCSISR(LunSR):
             "targetIQN": "The IQN of the target LUN group to be attached, or * for all",
             "chapuser": "The username to be used during CHAP authentication",
             "chappassword": "The password to be used during CHAP authentication",
+            "chappassword_secret": "The uuid of a secret with that password, in its place",
             "incoming_chapuser": "The incoming username for bi-directional CHAP (optional)",
             "incoming_chappassword": "The incoming password for bi-directional CHAP (optional)",
+            "incoming_chappassword_secret": "The uuid of a secret with it, in its place",
             "port": "The network port number on which to query the target (default 3260)",
             "multihomed": "true to use all portals of the target (default false)",
             "usediscoverynumber": "The index of the one discovered target to use (optional)",
@@ -95,13 +99,23 @@ class LVHDoISCSISR(LunSR):
 
     @property
     def _chap(self) -> Chap:
-        config = self.config
         return Chap(
-            config.get("chapuser", ""),
-            config.get("chappassword", ""),
-            config.get("incoming_chapuser", ""),
-            config.get("incoming_chappassword", ""),
+            self.config.get("chapuser", ""),
+            self._password("chappassword"),
+            self.config.get("incoming_chapuser", ""),
+            self._password("incoming_chappassword"),
         )
+
+    def _password(self, key: str) -> str:
+        """What device_config says, or the secret of the toolstack that it names."""
+        uuid = self.config.get(f"{key}_secret", "")
+        if not uuid:
+            return self.config.get(key, "")
+        try:
+            ref = self.session.call("secret.get_by_uuid", uuid)
+            return str(self.session.call("secret.get_value", ref))
+        except Failure as failure:
+            raise InvalidSecret(uuid) from failure
 
     @property
     def _name(self) -> str:
@@ -222,7 +236,11 @@ class LVHDoISCSISR(LunSR):
 
     def offline_config(self) -> dict[str, str]:
         """See LunSR."""
-        return {**super().offline_config(), "localIQN": self._name}
+        chap = self._chap
+        secrets = {"chappassword": chap.secret, "incoming_chappassword": chap.in_secret}
+        kept = super().offline_config().items()
+        config = {key: text for key, text in kept if key.removesuffix("_secret") not in secrets}
+        return {**config, **{k: v for k, v in secrets.items() if v}, "localIQN": self._name}
 
     # -- probing
 

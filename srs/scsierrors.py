@@ -1,7 +1,7 @@
 """Errors of SRs on LUNs: numbers of the SMAPIv1 table, as in srs.errors.
 
 SRError
-├── LookupFailure       ISCSITarget 141
+├── LookupFailure       InvalidSecret 20 · ISCSITarget 141
 ├── Refused             ISCSIPort 142 · PVMultiIDs 119
 ├── MissingParameter    ConfigISCSIIQNMissing 97
 └── OperationFailed     ISCSIDevice 67 · ISCSILogin 68 · ISCSILogout 69 · ISCSIInitiator 70
@@ -9,6 +9,14 @@ SRError
 """
 
 from srs.errors import LookupFailure, MissingParameter, OperationFailed, Refused
+
+
+class InvalidSecret(LookupFailure):
+    """The toolstack has no secret of that uuid."""
+
+    code = 20
+    description = "Invalid secret"
+    hint = "Name a secret of the XenAPI in device_config:chappassword_secret."
 
 
 class ISCSITarget(LookupFailure):

@@ -110,6 +110,25 @@ def test_a_lun_that_grew(maker: Maker, hba: HBA) -> None:
         sr.create(1536 * MiB)
 
 
+def test_a_host_is_told_that_a_lun_grew(host: Host, maker: Maker, hba: HBA) -> None:
+    """Plugin on-slave: until then its kernel goes by the old size."""
+    lun = hba.add_lun(GiB, room=2 * GiB)
+    with maker.repository(lun, named(lun)) as sr:
+        device = hba.devices(lun)[0]
+        hba.resize_lun(lun, 2 * GiB)
+        assert size_of(host, device) == GiB
+        this = sr.api.session.get_this_host(sr.session.handle)
+        scsi_id = {"SCSIid": lun.scsi_id}
+        said = sr.api.host.call_plugin(this, "on-slave", "refresh_lun_size_by_SCSIid", scsi_id)
+        assert said == "True"
+        assert size_of(host, device) == 2 * GiB
+
+
+def size_of(host: Host, device: str) -> int:
+    """Bytes of a device, as the host's kernel has it."""
+    return int(host.kernel.run(["blockdev", "--getsize64", device]).stdout)
+
+
 def test_a_group_on_two_luns(host: Host, maker: Maker, hba: HBA) -> None:
     """119: an SR has a LUN of its own."""
     lun, other = hba.add_lun(GiB), hba.add_lun(GiB)

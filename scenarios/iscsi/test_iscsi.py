@@ -177,6 +177,37 @@ def test_chap(host: Host, maker: Maker, make_target: MakeTarget, case: str) -> N
     assert set(maker.session.xenapi.SR.get_all()) == srs
 
 
+def test_passwords_are_secrets_of_the_toolstack(
+    host: Host, maker: Maker, make_target: MakeTarget
+) -> None:
+    """No device_config tells them; without the secret it is 20."""
+    target = make_target(chap=_ME, mutual=_IT)
+    lun, api = target.add_lun(GiB), maker.session.xenapi
+    config = {**target.device_config(lun), **chap(_ME, _IT)}
+    secrets = []
+    for key in ("chappassword", "incoming_chappassword"):
+        secrets.append(api.secret.create({"value": config.pop(key), "other_config": {}}))
+        config[f"{key}_secret"] = api.secret.get_uuid(secrets[-1])
+    with maker.repository(lun, config) as sr:
+        disk = sr.create(4 * BLOCK)
+        document = api.VDI.generate_config(
+            api.session.get_this_host(maker.session.handle), disk.ref
+        )
+        assert _ME.secret in document
+        assert "_secret" not in document
+        unplug(sr)
+        value = api.secret.get_value(secrets[0])
+        api.secret.destroy(secrets.pop(0))
+        assert refused(plug, sr)[0] == "SR_BACKEND_FAILURE_20"
+        secrets.append(api.secret.create({"value": value, "other_config": {}}))
+        config["chappassword_secret"] = api.secret.get_uuid(secrets[-1])
+        api.PBD.set_device_config(pbd_of(sr), config)
+        plug(sr)
+        assert len(sessions(host, target)) == 1
+    for secret in secrets:
+        api.secret.destroy(secret)
+
+
 def test_two_srs_share_a_session(host: Host, maker: Maker, make_target: MakeTarget) -> None:
     """It ends with the last of them."""
     target = make_target()

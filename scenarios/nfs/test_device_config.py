@@ -131,6 +131,20 @@ def introduce(filer: Filer, sr: Repository, config: dict[str, Any]) -> str:
     return str(ref)
 
 
+def test_whether_a_host_has_a_file_open(filer: Filer) -> None:
+    """Plugin nfs-on-slave, as a master asks it before it coalesces."""
+    this = filer.api.session.get_this_host(filer.session.handle)
+    with filer.repository() as sr:
+        disk = sr.create(BLOCK)
+        path = {"path": f"/run/sr-mount/{sr.uuid}/{disk.uuid}.vhd"}
+        with disk.plugged("RO"):
+            code, _, kind, _ = refused(
+                filer.api.host.call_plugin, this, "nfs-on-slave", "check", path
+            )
+            assert (code, kind) == ("XENAPI_PLUGIN_FAILURE", "VDIInUse")
+        assert filer.api.host.call_plugin(this, "nfs-on-slave", "check", path) == "True"
+
+
 def test_read_only_export(filer: Filer) -> None:
     """461 for a new SR, and for one that is there; nothing is left mounted."""
     with filer.repository() as sr:
