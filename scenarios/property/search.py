@@ -6,6 +6,7 @@ from typing import Final
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.database import ExampleDatabase
+from hypothesis.errors import Flaky
 
 from scenarios.property.runner import Runner, Tally, Wrong
 from scenarios.property.shrink import shortest
@@ -103,7 +104,7 @@ def look(
     try:
         for many, longest in profile.stages:
             _stage(attempt, runner, profile, many, longest, f"{key} {longest}", database)
-    except Wrong:
+    except (Wrong, Flaky):  # Hypothesis runs it again: it may fail not every time
         raise _shortened(runner, *failed[0]) from None
 
 
