@@ -152,13 +152,13 @@ _OPERATIONS: dict[str, Operation] = {
     "vdi_attach": Operation(
         _run_vdi(lambda vdi, r: vdi.attach(_flag(r.arg(0, "true")))), VDIUnavailable
     ),
+    # This and deactivation prepare the SR themselves, and go on where its device is gone.
     "vdi_detach": Operation(
         _run_vdi(lambda vdi, r: vdi.detach()), VDIUnavailable, prepared=False
     ),
     "vdi_activate": Operation(
         _run_vdi(lambda vdi, r: vdi.activate(_flag(r.arg(0, "true")))), VDIUnavailable
     ),
-    # It prepares the SR itself, and goes on where that fails.
     "vdi_deactivate": Operation(
         _run_vdi(lambda vdi, r: vdi.deactivate()), VDIUnavailable, prepared=False
     ),

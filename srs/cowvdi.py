@@ -126,7 +126,15 @@ class CowVDI(VDI):
         }
 
     def detach(self) -> None:
-        """vdi_detach: activation did the work, so deactivation undid it."""
+        """vdi_detach: activation did the work, so deactivation undid it.
+
+        What an activation that failed has left is mended, unless the device is gone.
+        """
+        try:
+            self.sr.prepare()
+        except Exception:
+            if self.sr.is_readable():
+                raise
 
     def activate(self, writable: bool) -> None:
         """vdi_activate: claim the disk, open its images, serve them."""
