@@ -251,7 +251,7 @@ def revert(*args):
     began = time.monotonic()
     _quick(*args)
     end = time.monotonic()
-    while time.monotonic() - end < 0.2 * (end - began):
+    while time.monotonic() - end < 5 * (end - began):
         pass
 """
 
@@ -265,7 +265,8 @@ def test_a_slower_tree_is_found_and_an_equal_one_is_not(
     tmp_path: Path, extra: str, status: int
 ) -> None:
     base, other = copied_tree(tmp_path / "base"), copied_tree(tmp_path / "other", extra)
-    case = ("--sr", "ext", "--case", "revert, 1 GiB")
+    # A factor of six: two boots of one tree can differ by half on a busy machine.
+    case = ("--sr", "ext", "--case", "revert, 1 GiB", "--rounds", "4", "--threshold", "100")
     done = bench("--baseline", base, "--candidate", other, *case)
     assert done.returncode == status, ratios(done) + done.stderr
 
