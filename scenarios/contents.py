@@ -150,10 +150,14 @@ class Witnesses:
             self._known.checked.add(self._keys[image.uuid])
         return findings
 
+    def know(self, image: Stored) -> bool:
+        """Whether a disk of the same bytes was shown before, so that no device is opened now."""
+        return self._keys[image.uuid] in self._known.shown
+
     def content(self, image: Stored) -> tuple[Content | None, list[Violation]]:
         """What the device of a visible disk shows, and where the others disagree."""
         key = self._keys[image.uuid]
-        if key in self._known.shown:
+        if self.know(image):
             return self._known.shown[key], []
         try:
             device = VDI(self._sr, self._sr.api.VDI.get_by_uuid(image.uuid)).content()

@@ -7,7 +7,7 @@ volumes LVM's metadata tell, of files the guest's file system.
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from scenarios.lvmtext import Volume, read_group
@@ -46,17 +46,16 @@ class DiskFile:
 
     Attributes:
         fd: descriptor of the disk's file, to which requests come one by one.
-        files: those of the file system on it, by path.
+        files: those of the file system on it, by path; None if it bears volumes, which are
+            read where they lie on the disk, by whatever name the disk has inside.
     """
 
     fd: int
-    files: Mapping[str, File] = field(default_factory=dict)
+    files: Mapping[str, File] | None = None
 
     def read(self, path: str, offset: int, length: int, /) -> bytes:
-        """Bytes of a file; of the disk, whatever it is called inside, if there is no such file."""
-        file = self.files.get(path)
-        if file is None:
-            return os.pread(self.fd, length, offset)
+        """Bytes of a file, or of the disk. Raises FileNotFoundError."""
+        file = self._find(path)
         found = bytearray(max(0, min(length, file.size - offset)))
         for begin, at, size in file.stretches:
             first, last = max(begin, offset), min(begin + size, offset + len(found))
@@ -69,16 +68,23 @@ class DiskFile:
         """`Member.read_pieces`."""
         found = []
         for path, offset, length in places:
-            file = self.files.get(path)
-            size = os.fstat(self.fd).st_size if file is None else file.size
+            size = self._find(path).size
             found.append((size, self.read(path, offset if offset >= 0 else size + offset, length)))
         return found
+
+    def _find(self, path: str) -> File:
+        if self.files is None:
+            size = os.fstat(self.fd).st_size
+            return File(size, 1, (Stretch(0, 0, size),))
+        if path not in self.files:
+            raise FileNotFoundError(path)
+        return self.files[path]
 
     def stored_files(self) -> dict[str, Any]:
         """Of each file: size, number of links, and a hash of its bytes."""
         return {
             path: [file.size, file.links, self._hash(file.stretches)]
-            for path, file in self.files.items()
+            for path, file in (self.files or {}).items()
         }
 
     def stored_volumes(self) -> dict[str, Any]:
