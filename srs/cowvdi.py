@@ -12,8 +12,10 @@ lock, which `srs.command` takes.
 
 from __future__ import annotations
 
+import errno
 import os
-from typing import TYPE_CHECKING
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING, Final
 
 from srs import fist, locks, records, recovery, revert, slave, snapshot
 from srs.changes import changed_blocks
@@ -22,6 +24,7 @@ from srs.datapath.server import Server
 from srs.datapath.store import Export
 from srs.errors import (
     LookupFailure,
+    TapdiskFailed,
     VDIDelete,
     VDIExists,
     VDIInUse,
@@ -36,6 +39,9 @@ from srs.vdi import VDI, Disk, Location, NewDisk, valid_size
 
 if TYPE_CHECKING:
     from srs.cow import CowSR
+
+#: What a file system says whose device is gone, of what it does not have in memory.
+_GONE: Final = (errno.EIO, errno.EROFS)
 
 
 class CowVDI(VDI):
@@ -132,8 +138,8 @@ class CowVDI(VDI):
         """
         try:
             self.sr.prepare()
-        except Exception:
-            if self.sr.is_readable():
+        except Exception as error:
+            if not self._is_gone(error):
                 raise
 
     def activate(self, writable: bool) -> None:
@@ -148,42 +154,58 @@ class CowVDI(VDI):
             with (
                 fist.undone_by(lambda: self._unclaim(ref)),
                 self.sr.steady(self.uuid, ref, writable=writable) as disk,
+                ExitStack() as undo,
             ):
-                self._open(disk, ref, writable=writable)
+                if not self._is_served(disk):  # activating twice is once
+                    undo.enter_context(fist.undone_by(lambda: self._close(ref)))
+                    self._open(disk, ref, writable=writable)
                 if not master:
                     tap.confirm(session, ref, writable=writable)
-        finally:
+                tap.claimed(session, ref, shared=shared)
+        except BaseException:
             tap.claimed(session, ref, shared=shared)
+            raise
+
+    def _is_served(self, disk: Disk) -> bool:
+        """Whether this host has the disk open already."""
+        return tap.is_active(self.sr.uuid, self.uuid) and (
+            self._is_device(disk) or Server(self.sr.uuid, self.uuid).is_running()
+        )
 
     def _open(self, disk: Disk, ref: str, *, writable: bool) -> None:
-        server = Server(self.sr.uuid, self.uuid)
-        if tap.is_active(self.sr.uuid, self.uuid) and (
-            self._is_device(disk) or server.is_running()
-        ):
-            return  # it was active before: activating twice is once
-        with fist.undone_by(lambda: self._close(ref)):
-            path = self.sr.open_disk(disk, writable=writable)
-            log = self.sr.tracking.opened(disk, ref) if writable and not disk.raw else ""
-            # The link comes after the log was marked as open: deactivation goes by that.
-            tap.link(self.sr.uuid, self.uuid, path)
-            if not self._is_device(disk):
-                server.start(Export(self.uuid, path, disk.raw, writable, log))
+        path = self.sr.open_disk(disk, writable=writable)
+        log = self.sr.tracking.opened(disk, ref) if writable and not disk.raw else ""
+        # The link comes after the log was marked as open: deactivation goes by that.
+        tap.link(self.sr.uuid, self.uuid, path)
+        if not self._is_device(disk):
+            server = Server(self.sr.uuid, self.uuid)
+            server.start(Export(self.uuid, path, disk.raw, writable, log))
 
     def deactivate(self) -> None:
         """vdi_deactivate: the opposite, as far as there is something to undo.
 
         When the device is gone, everything that is here is closed all the same. A journal, a
         log that is marked as open, and room that could be given back wait for it to come back.
+
+        Raises:
+            TapdiskFailed: not all that was written is durable; told once, a second call ends.
         """
         ref = self.ref
         try:
             self.sr.prepare()
+            fist.point("vdi_deactivate_prepared")
             self._deactivate(ref)
-        except Exception:
-            if self.sr.is_readable():
+        except Exception as error:
+            if not self._is_gone(error):
                 raise
             self._abandon()
+            if isinstance(error, TapdiskFailed):
+                raise
         tap.unclaim(self.session, ref)
+
+    def _is_gone(self, error: Exception) -> bool:
+        """Whether a call failed because the device does not answer."""
+        return (isinstance(error, OSError) and error.errno in _GONE) or not self.sr.is_readable()
 
     def _abandon(self) -> None:
         try:
@@ -221,13 +243,20 @@ class CowVDI(VDI):
             raise VDIInUse(f"{self.uuid} is attached to {', '.join(in_use)}")
 
     def _close(self, ref: str, *, tracked: bool = True) -> None:
-        tracked = tracked and self._writes_log(ref)
-        # The image is closed even if its last writes fail, but then the caller hears of it.
         try:
             Server(self.sr.uuid, self.uuid).stop()
-        finally:
-            if tracked:
+        except Exception:
+            # The caller hears of the writes that are lost, whatever else cannot be closed.
+            with suppress(Exception):
+                self._close_images(ref, tracked=tracked)
+            raise
+        self._close_images(ref, tracked=tracked)
+
+    def _close_images(self, ref: str, *, tracked: bool) -> None:
+        try:
+            if tracked and self._writes_log(ref):
                 self.sr.tracking.closed(self.uuid)
+        finally:
             self.sr.close_disk(self.uuid)
             # Last: who asks this host whether it has the disk open is told so until here.
             tap.unlink(self.sr.uuid, self.uuid)

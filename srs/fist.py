@@ -53,6 +53,7 @@ NAMES: Final = frozenset(
     FileSR_revert_committed FileSR_revert_before_remove_journal
     LVM_revert_renamed LVM_revert_committed LVM_revert_before_remove_journal
     resize_after_create_journal resize_after_grow lvhd_thin_detach_paused LVM_zero_after_setSize
+    vdi_deactivate_prepared
 
     LVHDRT_finding_a_suitable_pair LVHDRT_coalescing_before_inflate_grandparent
     LVHDRT_inflating_the_parent LVHDRT_coalescing_VHD_data

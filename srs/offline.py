@@ -13,6 +13,7 @@ from srs.datapath import tap
 from srs.datapath.server import Server
 from srs.datapath.store import Export
 from srs.errors import VDIUnavailable
+from srs.vdi import Disk
 
 if TYPE_CHECKING:
     from srs.lun import LunSR
@@ -46,15 +47,19 @@ class LunVDI(CowVDI):
         """
         with self.lun.opened_lun():
             disk = self.sr.disk(self.uuid)
-            if self.sr.lacks_room(self.uuid):
-                raise VDIUnavailable(f"{self.uuid} has no room reserved for all that it may hold")
-            with fist.undone_by(self._let_go):
-                path = self.sr.open_disk(disk, writable=True)
-                tap.link(self.sr.uuid, self.uuid, path)
-                if not self._is_device(disk):
-                    server = Server(self.sr.uuid, self.uuid)
-                    server.start(Export(self.uuid, path, disk.raw, True, ""))
+            if not self._is_served(disk):
+                self._bring_up(disk)
             return self.attach(True)
+
+    def _bring_up(self, disk: Disk) -> None:
+        if self.sr.lacks_room(self.uuid):
+            raise VDIUnavailable(f"{self.uuid} has no room reserved for all that it may hold")
+        with fist.undone_by(self._let_go):
+            path = self.sr.open_disk(disk, writable=True)
+            tap.link(self.sr.uuid, self.uuid, path)
+            if not self._is_device(disk):
+                server = Server(self.sr.uuid, self.uuid)
+                server.start(Export(self.uuid, path, disk.raw, True, ""))
 
     def detach_from_config(self) -> None:
         """vdi_detach_from_config: the disk, and the LUN unless the SR is attached by now."""

@@ -11,6 +11,7 @@ from scenarios.background import calls
 from scenarios.devicefaults.conftest import Disks
 from scenarios.oracle import BLOCK, one_sector
 from scenarios.plugin import footprint
+from srs.paths import NBD_SOCKETS
 from testbed.devices.faults import Faults
 
 Fault = Callable[[Faults], AbstractContextManager[None]]
@@ -37,6 +38,22 @@ VOLUME_POINTS = {
     "LVHDRT_clone_vdi_before_remove_journal": "snapshot",
     "LVHDRT_inflate_after_setSize": "resize",
 }
+#: An NBD client: it asks for an export by name, writes its first sector, reads the answer, goes.
+_WRITER = """
+import os, socket, struct, sys
+directory, name = os.path.split(sys.argv[1])
+os.chdir(directory)
+sock = socket.socket(socket.AF_UNIX)
+sock.connect(name)
+take = lambda count: sock.recv(count, socket.MSG_WAITALL)
+take(18)
+export = struct.pack(">I", len(name)) + name.encode() + bytes(2)
+sock.sendall(struct.pack(">I8sII", 3, b"IHAVEOPT", 7, len(export)) + export)
+while (reply := struct.unpack(">QIII", take(20)))[2] != 1:
+    take(reply[3])
+sock.sendall(struct.pack(">IHHQQI", 0x25609513, 0, 1, 0, 0, 512) + b"lost" * 128)
+sys.exit(struct.unpack(">II", take(16)[:8])[1])
+"""
 #: A snapshot has its journal entry, and nothing else yet: on files, and on volumes.
 SPLIT_BEGUN = ("FileSR_clone_after_create_journal", "LVHDRT_clone_vdi_after_create_journal")
 
@@ -93,6 +110,34 @@ def test_a_disk_that_cannot_be_flushed(disks: Disks) -> None:
     disks.must_work()
 
 
+def test_a_disk_whose_device_goes_while_it_is_closed(disks: Disks) -> None:
+    """What is not durable by then is lost: unplug says so, whatever cannot be read after that."""
+    api, host = disks.sr.api, disks.sr.host
+    before = footprint(host)
+    vbd = disks.sr.create_vbd(disks.disk.ref)
+    api.VBD.plug(vbd)
+    with calls(disks.sr) as start, ExitStack() as fault:
+        with host.fist("vdi_deactivate_prepared", "hold") as held:
+            call = start(lambda own: own.api.VBD.unplug(vbd))
+            assert held.wait(60)
+            write_unflushed(disks)
+            fault.enter_context(disks.sr.faults.errors())
+        assert call.outcome() == "SR_BACKEND_FAILURE_453"
+        assert api.VBD.get_currently_attached(vbd)
+        api.VBD.unplug_force(vbd)
+        assert footprint(host) <= before
+    api.VBD.destroy(vbd)
+    disks.sr.replug()
+    disks.must_work()
+
+
+def write_unflushed(disks: Disks) -> None:
+    """Write a sector into the disk's data path, and go: the kernel's nbd would have flushed it."""
+    socket = f"{NBD_SOCKETS}/{disks.sr.uuid}/{disks.disk.uuid}"
+    done = disks.sr.host.kernel.run(["python3", "-c", _WRITER, socket])
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("pending", [False, True], ids=["", "journal"])
 def test_a_disk_whose_device_is_gone_is_let_go(disks: Disks, pending: bool) -> None:
     """By force, while nothing can be read: nothing of it stays open. Recovery waits."""
@@ -107,6 +152,7 @@ def test_a_disk_whose_device_is_gone_is_let_go(disks: Disks, pending: bool) -> N
     vbd = disks.sr.create_vbd(disk.ref)
     api.VBD.plug(vbd)
     with disks.sr.faults.errors():
+        host.kernel.run(["sh", "-c", "echo 3 >/proc/sys/vm/drop_caches"])
         api.VBD.unplug_force(vbd)
         assert not api.VBD.get_currently_attached(vbd)
         assert footprint(host) <= before

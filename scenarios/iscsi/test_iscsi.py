@@ -345,6 +345,12 @@ def test_a_disk_is_attached_without_a_toolstack(
             carry_out(host, of_image)
         assert footprint(host) <= before
         host.kernel.run(["rmdir", in_the_way])
+        brought = carry_out(host, of_image)
+        active = footprint(host)
+        assert carry_out(host, of_image) == brought
+        assert footprint(host) == active
+        carry_out(host, of_image.replace("attach_from_config", "detach_from_config"))
+        assert footprint(host) <= before
         device = carry_out(host, document)["params"]
         host.write(device, (0, b"written by a host alone"))
         carry_out(host, document.replace("attach_from_config", "detach_from_config"))

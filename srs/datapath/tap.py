@@ -46,7 +46,10 @@ def users(session: Session, sr_uuid: str, ref: str, record: Record) -> dict[str,
     if ACTIVATING in record["sm_config"]:
         return found
     for host in list(found):
-        if not _has_open(session, host, sr_uuid, record["uuid"]):
+        if _has_open(session, host, sr_uuid, record["uuid"]):
+            continue
+        # It may have begun to open the disk by now, and takes the claim for its own.
+        if session.vdi_record(ref)["sm_config"].get(ACTIVATING) != host:
             _drop_claim(session, ref, host)
             del found[host]
     return found

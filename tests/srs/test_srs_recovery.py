@@ -19,6 +19,7 @@ from directory import Directory, LastingDatabase, live_in
 from stepwise import Changes, dies_at
 
 from srs import hardlinks, vhd
+from srs.cbtlogs import FileLogs
 from srs.cowvdi import CowVDI
 from srs.datapath import tap
 from srs.errors import SRError, SRScan, SRUnavailable, VDIUnavailable
@@ -313,6 +314,21 @@ def test_what_is_lost_can_be_let_go_of(rig: Rig) -> None:
     CowVDI(sr, T).deactivate()
     assert not os.path.lexists(tap.link_path(SR, T))
     assert "host_host" not in sr.session.vdi_record(ref)["sm_config"]
+
+
+@pytest.mark.parametrize("where", [(FileStore, "sweep"), (FileLogs, "exists")])
+def test_a_disk_whose_directory_cannot_be_read_is_let_go_of(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, where: tuple[object, str]
+) -> None:
+    """A file system whose device is gone still says from memory how large it is."""
+    ref = f"OpaqueRef:{T}"
+    CowVDI(rig.sr(), T).activate(True)
+    with monkeypatch.context() as gone:
+        gone.setattr(*where, _fails)
+        CowVDI(rig.sr(), T).deactivate()
+    assert not tap.is_active(SR, T)
+    assert not os.path.lexists(tap.link_path(SR, T))
+    assert "host_host" not in rig.sr().session.vdi_record(ref)["sm_config"]
 
 
 def test_what_cannot_be_undone_stays_paused(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

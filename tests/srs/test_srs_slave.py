@@ -90,6 +90,56 @@ def test_a_claim_that_was_dropped_while_the_disk_was_being_opened(
     assert "host_host" not in database.vdis[ref]["sm_config"]
 
 
+class _Mute(Database):
+    """A toolstack that cannot be reached once this host has the disk open."""
+
+    def vdi_record(self, ref: str) -> dict[str, Any]:
+        record = super().vdi_record(ref)
+        if tap.is_active("sr", record["uuid"]):
+            raise APISession("gone")
+        return record
+
+
+def test_what_cannot_be_confirmed_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The call has failed, so nobody would ever deactivate the disk."""
+    live_in(tmp_path / "run", monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sr").mkdir()
+    uuid = new_uuid()
+    master = Directory(tmp_path / "sr", Database())
+    CowVDI(master, uuid).create(NewDisk(2 << 20))
+    database = _Mute()
+    database.vdis = master.session.vdis  # type: ignore[attr-defined]
+    sr = Directory(tmp_path / "sr", database)
+    sr.request = Request("", sr_uuid="sr", host_ref="host")
+    with pytest.raises(APISession):
+        CowVDI(sr, uuid).activate(True)
+    assert not tap.is_active("sr", uuid)
+    assert database.vdis[f"OpaqueRef:{uuid}"]["sm_config"].keys() <= {"vhd-parent", "vhd-blocks"}
+
+
+class _Renewing(Database):
+    """A toolstack whose other host begins to open a disk right after it was asked about it."""
+
+    def call(self, method: str, *args: Any) -> Any:
+        if method != "host.call_plugin":
+            return super().call(method, *args)
+        for vdi in self.vdis.values():
+            vdi["sm_config"][tap.ACTIVATING] = args[0]
+        return "False"
+
+
+def test_a_claim_that_is_renewed_while_its_host_is_asked() -> None:
+    database = _Renewing()
+    record = {"uuid": "disk", "sm_config": {"host_other": "RW"}}
+    database.vdis["ref"] = {**record, "sm_config": {"host_other": "RW"}}
+    found = tap.users(database, "sr", "ref", record)  # type: ignore[arg-type]
+    assert found == {"other": "RW"}
+    assert "host_other" in database.vdis["ref"]["sm_config"]
+
+
 class _Slow(Session):
     """A toolstack that waits for another host."""
 
