@@ -84,6 +84,10 @@ class CowSR(SR):
         """Room on the medium."""
         raise Unimplemented("space")
 
+    def readers(self, base: str) -> list[str]:
+        """What stands on a base copy, less the images whose chains cannot be read."""
+        raise Unimplemented("readers")
+
     def allocate(self, uuid: str, size: int, *, raw: bool) -> Disk:
         """Make an empty disk.
 

@@ -273,6 +273,10 @@ class LVHDSR(CowSR):
         """See CowSR."""
         return self.store.disks()
 
+    def readers(self, base: str) -> list[str]:
+        """See CowSR."""
+        return self.store.readers(base)
+
     def exists(self, uuid: str) -> bool:
         """See CowSR."""
         return self.store.exists(uuid)

@@ -88,8 +88,14 @@ class VolumeStore:
 
     def disks(self) -> list[Disk]:
         """All images."""
-        uuids = (layout.disk_of(name) for name in sorted(self.group.volumes))
-        return [self.disk(uuid) for uuid in uuids if uuid]
+        return [self.disk(uuid) for uuid in self._uuids()]
+
+    def _uuids(self) -> list[str]:
+        return list(filter(None, map(layout.disk_of, sorted(self.group.volumes))))
+
+    def readers(self, base: str) -> list[str]:
+        """What stands on a base copy, less the images whose chains cannot be read."""
+        return [uuid for uuid in self._uuids() if base in self.readable_chain(uuid)[1:]]
 
     def path(self, uuid: str) -> str:
         """The device of a disk, while it is active."""

@@ -22,7 +22,6 @@ from srs import records
 from srs.datapath import tap
 from srs.errors import FistPoint, SRError, SRScan, VDIUnavailable
 from srs.gc.medium import LEAF
-from srs.gc.tree import Forest
 from srs.journal import REVERT, SPLIT, ZERO, Entry
 from srs.lvm import LVMError
 from srs.records import BASE_COPY, Description
@@ -53,8 +52,8 @@ def mend(sr: CowSR) -> dict[str, Unsettled]:
     ended = False
     entries = sr.pending()
     for number, entry in enumerate(entries, 1):
+        later = [uuid for other in entries[number:] for uuid in _blocked_by(sr, other)]
         try:
-            later = [uuid for other in entries[number:] for uuid in _blocked_by(sr, other)]
             _end(sr, entry, {*later, *unsettled})
             ended = True
         except FistPoint:
@@ -98,7 +97,7 @@ def _blocked_by(sr: CowSR, entry: Entry) -> list[str]:
     if entry.kind != ZERO:
         return disks_of(entry)
     # What reads a base copy that was about to grow would read rubbish at its end.
-    return [entry.id, *(leaf.uuid for leaf in Forest(sr.disks()).leaves_above(entry.id))]
+    return [entry.id, *sr.readers(entry.id)]
 
 
 def _end(sr: CowSR, entry: Entry, blocked: Container[str]) -> None:

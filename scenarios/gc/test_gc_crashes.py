@@ -145,3 +145,26 @@ def test_power_cut(sr: Repository, vdi: VDI, repositories: RepositoryCache, poin
     assert len(sr.images()) == 3
     vdi.must_hold(model)
     snapshot.must_hold(kept)
+
+
+def test_a_base_copy_that_a_cut_left_writable_is_readonly_again(sr: Repository, vdi: VDI) -> None:
+    """While it is relinked LVM lets it be written; it is relinked once more."""
+    if not sr.on_volumes:
+        pytest.skip("volumes only")
+    model = Model(vdi.size)
+    for number in range(3):
+        model.write(one_sector(f"level {number}", number * BLOCK))
+        vdi.write(one_sector(f"level {number}", number * BLOCK))
+        snapshot = vdi.snapshot()
+        if number == 0:
+            snapshot.destroy()
+    # It stands on the image that is merged, and a snapshot does, so it is not merged itself.
+    above = vdi.record()["sm_config"]["vhd-parent"]
+    volume = f"VG_XenStorage-{sr.uuid}/VHD-{above}"
+    done = sr.host.kernel.run(["lvchange", "-p", "rw", volume])
+    assert done.returncode == 0, done.stderr
+    assert collect(sr).coalesced
+    shown = sr.host.kernel.run(["lvs", "--noheadings", "-o", "lv_permissions", volume])
+    assert shown.stdout.strip() == "read-only"
+    vdi.must_hold(model)
+    snapshot.must_hold(model)

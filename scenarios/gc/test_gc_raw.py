@@ -93,3 +93,19 @@ def test_killed_while_it_grows(sr: Repository) -> None:
     assert not collect(sr).failed
     assert raw.size == _GROWN
     vdi.must_hold(model)
+
+
+def test_killed_while_it_grows_beside_a_lost_image(sr: Repository) -> None:
+    """An image that cannot be read is no reason to leave anything of the others undone."""
+    vdi, raw, model = _disk_on_a_raw_one(sr)
+    lost = sr.create(_SIZE)
+    with sr.host.fist("LVM_zero_after_setSize", action="kill"), pytest.raises(PluginFailed):
+        sr.host.gc(sr.uuid)
+    volume = f"VG_XenStorage-{sr.uuid}/VHD-{lost.uuid}"
+    wipe = f"lvchange -ay {volume} && dd if=/dev/zero of=/dev/{volume} bs=1M conv=fsync"
+    sr.host.kernel.run(["sh", "-c", f"{wipe}; lvchange -an {volume}"])
+    vdi.must_hold(model)
+    assert raw.size == _SIZE
+    lost.destroy()
+    assert not collect(sr).failed
+    vdi.must_hold(model)

@@ -62,11 +62,15 @@ def test_somebody_cancels_it(sr: Repository, vdi: VDI, model: Model) -> None:
     vdi.must_hold(model)
 
 
-def test_it_was_killed(sr: Repository, vdi: VDI, model: Model) -> None:
-    """The next collector says so, and does the work."""
+@pytest.mark.parametrize("cancelled", [False, True], ids=["", "cancelled"])
+def test_it_was_killed(sr: Repository, vdi: VDI, model: Model, cancelled: bool) -> None:
+    """The next collector says so, and does the work; also if somebody has cancelled the dead."""
     with sr.host.fist(_COPYING, "kill"), pytest.raises(PluginFailed):
         sr.host.gc(sr.uuid)
     assert only(sr)["status"] == "pending"
+    if cancelled:
+        sr.api.task.cancel(*tasks(sr))
+        assert only(sr)["status"] == "cancelling"
     collect(sr)
     assert sorted(task["status"] for task in tasks(sr).values()) == ["failure", "success"]
     vdi.must_hold(model)

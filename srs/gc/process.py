@@ -158,9 +158,15 @@ def collect(sr_uuid: str, host: str) -> Report:
             # Now, because whoever had the lock may have unplugged the SR.
             driver, request = _look_up(session, sr_uuid, host)
             with watch.listening(), shown(session, request, watch.check) as task:
-                collector = _collector(driver, request, watch, task)
-                report = collector.run(lambda bases, report: lock.release())
-                task.end(report)
+
+                def end(_: Bases, report: Report) -> None:
+                    # In this order: who has the lock takes a task that is left for a dead one's.
+                    task.end(report)
+                    lock.release()
+
+                report = _collector(driver, request, watch, task).run(end)
+                if lock.held:
+                    task.end(report)
                 return report
         finally:
             if lock.held:

@@ -47,10 +47,11 @@ class Task:
 
     def _bury_others(self, sr_ref: str) -> None:
         """There is one collector at a time: what an earlier one left was killed."""
-        condition = f'field "name__label" = "{_LABEL}" and field "status" = "pending"'
-        left = self._session.call("task.get_all_records_where", condition)
-        for ref, record in left.items():
-            if record["other_config"].get(_APPLIES_TO) == sr_ref:
+        condition = f'field "name__label" = "{_LABEL}"'
+        found = self._session.call("task.get_all_records_where", condition)
+        for ref, record in found.items():
+            is_ours = record["other_config"].get(_APPLIES_TO) == sr_ref
+            if is_ours and record["status"] in ("pending", "cancelling"):
                 self._conclude(ref, "failure", SMGeneral("the collector was killed"))
 
     def check(self, done: float) -> None:

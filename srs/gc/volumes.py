@@ -113,7 +113,8 @@ class VolumeMedium:
         self._store.activate_chain(parent)
         self._group.activate(volume.name)
         vhd.set_parent(self.path(child), self.path(parent), raw_parent=parent.raw)
-        self._group.set_readonly(volume.name, volume.readonly)
+        # Not as it was: a cut may have come here before, and left a base copy writable.
+        self._group.set_readonly(volume.name, child.hidden)
 
     def settle(self, disks: list[Disk]) -> None:
         """See Medium."""

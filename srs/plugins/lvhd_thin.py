@@ -68,7 +68,11 @@ def _detach(arguments: dict[str, str]) -> str:
     sr_uuid, uuid, asker = (arguments[key] for key in ("srUuid", "vdiUuid", "asker"))
     with _store(sr_uuid) as store, _session(arguments["hostRef"]) as session:
         disk, ref = _disk(store, uuid), session.vdi_ref(uuid)
-        if disk.raw or tap.is_active(sr_uuid, uuid) or _is_claimed(session.vdi_record(ref), asker):
+        record = session.vdi_record(ref)
+        if tap.PAUSED in record["sm_config"]:
+            # Left by a call that died; only recovery knows whether it may end.
+            raise SRUnavailable(CRITICAL)
+        if disk.raw or tap.is_active(sr_uuid, uuid) or _is_claimed(record, asker):
             return "True"
         # A host that claims the disk from now on sees that it is paused, and waits.
         with tap.paused(session, sr_uuid, uuid, ref, final=lambda: True) as record:

@@ -291,6 +291,19 @@ def test_a_host_that_wants_a_disk_whose_room_is_being_given_back(shared: Shared)
         close_session(session)
 
 
+def test_room_is_not_given_back_under_a_pause_that_was_left(shared: Shared) -> None:
+    """What recovery keeps still, such as a disk above rubbish, no plugin sets going."""
+    vdi = shared.create()
+    master = shared.master
+    words = {"srUuid": shared.uuid, "vdiUuid": shared.api.VDI.get_uuid(vdi)}
+    words |= {"hostRef": master.ref, "asker": shared.slave.ref}
+    shared.api.VDI.add_to_sm_config(vdi, "paused", "true")
+    with pytest.raises(XenAPI.Failure, match="Critical journals are pending"):
+        shared.api.host.call_plugin(master.ref, "lvhd-thin", "detach", words)
+    assert shared.api.VDI.get_sm_config(vdi)["paused"] == "true"
+    shared.api.VDI.remove_from_sm_config(vdi, "paused")
+
+
 def test_an_interrupted_revert_keeps_slaves_away(shared: Shared) -> None:
     vdi = shared.create()
     shared.write(shared.master, vdi, b"good")
