@@ -8,7 +8,7 @@ from srs.tools.options import Options
 from srs.vhd.chain import open_chain
 from srs.vhd.errors import InvalidImage, VHDError
 from srs.vhd.format import BLOCK, SECTOR
-from srs.vhd.parent import find_parent, stored_paths
+from srs.vhd.parent import find_parent, stored_parent
 
 
 def size(disk: Disk, _: Options) -> str:
@@ -27,8 +27,8 @@ def parent(disk: Disk, options: Options) -> str:
     image = disk.image
     if image is None or not image.differencing:
         return f"{disk.name} has no parent"
-    if "u" in options and (stored := stored_paths(image)):
-        return stored[0]
+    if "u" in options and (stored := stored_parent(image)):
+        return stored
     return find_parent(image)
 
 

@@ -220,14 +220,19 @@ class Channel:
             self._gone = True
             waiting, self._waiting = self._waiting, {}
             streams, self._streams = self._streams, {}
-        for receive in streams.values():
-            receive(b"")
-        if self.hello.done():
-            self._lost()
-            if not waiting:
-                return
+        try:
+            for receive in streams.values():
+                receive(b"")
+            if self.hello.done():
+                self._lost()
+        finally:
+            self._fail([future for _, future in waiting.values()])
+
+    def _fail(self, waiting: list[Future[Answer]]) -> None:
+        if self.hello.done() and not waiting:
+            return
         error = self._died()
-        for _, future in waiting.values():
+        for future in waiting:
             future.set_exception(error)
         if not self.hello.done():
             self.hello.set_exception(error)

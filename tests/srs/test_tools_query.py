@@ -11,6 +11,8 @@ import pytest
 from toolbox import Done, Tool
 
 from srs import vhd
+from srs.vhd.image import Image
+from srs.vhd.parent import open_disk
 
 MIB = 1 << 20
 
@@ -116,6 +118,22 @@ def test_query_when_the_parent_is_gone(tool: Tool, chain: None) -> None:
     assert done.lines == ["20", "query failed", "hidden: 0", "error checking chain depth: -2"]
     stored = tool("query", "-n", "leaf.vhd", "-pu")
     assert (stored.status, stored.out) == (0, "./base.vhd\n")
+
+
+def test_query_after_a_cut_between_two_locators(tool: Tool, chain: None) -> None:
+    """The header decides: what it describes is the parent as stored."""
+    leaf = Path("leaf.vhd")
+    tool("create", "-n", "next.vhd", "-s", 20)
+    before = leaf.read_bytes()
+    image = open_disk("leaf.vhd")
+    assert isinstance(image, Image)
+    first = image.header.locators[0]
+    image.close()
+    assert tool("modify", "-n", "leaf.vhd", "-p", "next.vhd").status == 0
+    after, end = leaf.read_bytes(), first.offset + first.capacity
+    leaf.write_bytes(before[: first.offset] + after[first.offset : end] + before[end:])
+    assert leaf.read_bytes() != before
+    assert tool("query", "-n", "leaf.vhd", "-pu").out == "./base.vhd\n"
 
 
 def test_query_of_a_raw_chain(tool: Tool, directory: Path) -> None:
