@@ -101,9 +101,15 @@ def test_killed_while_it_grows_beside_a_lost_image(sr: Repository) -> None:
     lost = sr.create(_SIZE)
     with sr.host.fist("LVM_zero_after_setSize", action="kill"), pytest.raises(PluginFailed):
         sr.host.gc(sr.uuid)
-    volume = f"VG_XenStorage-{sr.uuid}/VHD-{lost.uuid}"
+    group = f"VG_XenStorage-{sr.uuid}"
+    volume = f"{group}/VHD-{lost.uuid}"
     wipe = f"lvchange -ay {volume} && dd if=/dev/zero of=/dev/{volume} bs=1M conv=fsync"
     sr.host.kernel.run(["sh", "-c", f"{wipe}; lvchange -an {volume}"])
+    # An entry that recovery comes to first: the disk was about to get more room.
+    size = f"lvs --noheadings --nosuffix --units b -o lv_size {group}/VHD-{vdi.uuid} | tr -d ' '"
+    entry = f"lvcreate -qq -an -Wn -Zn -l1 --addtag journaler -n inflate_{vdi.uuid}_$({size})"
+    done = sr.host.kernel.run(["sh", "-c", f"{entry} {group}"])
+    assert done.returncode == 0, done.stderr
     vdi.must_hold(model)
     assert raw.size == _SIZE
     lost.destroy()
