@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 import XenAPI
 
 from testbed.errors import TestbedError
+from testbed.status import Status
 
 if TYPE_CHECKING:
     from testbed.host import Host
     from testbed.pool import Pool
 
-PASSED, FAILED, COULD_NOT_RUN = 0, 1, 2
+PASSED, FAILED, COULD_NOT_RUN = Status
 _PROFILES = ("quick", "nightly", "deep")
 _KERNELS = ("auto", "uml", "local")
 #: What `testbed run` runs: the groups that the project is about, in a minute or two.
@@ -182,7 +183,7 @@ def _mutants(options: argparse.Namespace) -> int:
         profile=options.profile,
         jobs=options.jobs,
     )
-    return PASSED if command.mutants(asked) else FAILED
+    return int(command.mutants(asked))
 
 
 def _add_crash(crash: argparse.ArgumentParser) -> None:

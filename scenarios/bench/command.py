@@ -158,11 +158,14 @@ def _plans(options: Options) -> list[Plan]:
         for name in chosen:
             if name not in known:
                 raise TestbedError(f"no {what} {name!r}", hint=f"there are: {'; '.join(known)}")
+    chosen_groups = _chosen(groups, options)
+    if not chosen_groups:
+        raise TestbedError("no case is both one of these and of these operations")
     usual = "compare" if options.trees else "quick" if options.quick else "full"
     return [
         Plan(
             kind,
-            _chosen(groups, options),
+            chosen_groups,
             options.rounds or _ROUNDS[usual],
             options.trees or {"": None},
             precision=options.threshold if options.trees else 0.0,

@@ -17,7 +17,8 @@ from xapi.backend import HostError
 
 _log = logging.getLogger(__name__)
 
-_TROUBLE = (XenAPI.Failure, TestbedError, HostError, InvariantsBroken, OSError)
+#: What a host or an SR that is in no good state answers with.
+TROUBLE = (XenAPI.Failure, TestbedError, HostError, InvariantsBroken, OSError)
 
 
 class Bed:
@@ -59,7 +60,7 @@ class Bed:
             if doubtful:
                 self.sr.scan()  # figures that were wrong are right again
                 check(self.sr, collected=True)
-        except _TROUBLE as error:
+        except TROUBLE as error:
             if self._another is None:
                 raise
             _log.warning("another SR takes the place of %s: %s", self.sr.uuid, error)

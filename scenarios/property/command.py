@@ -1,9 +1,7 @@
 """`testbed mutants`: random programs on wrong drivers, several hosts side by side, one table."""
 
-import multiprocessing
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -11,6 +9,7 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
+from scenarios.parallel import run_all
 from scenarios.property.bed import make
 from scenarios.property.mutants import MUTANTS, Mutant
 from scenarios.property.runner import Runner
@@ -20,6 +19,10 @@ from testbed.errors import TestbedError
 from testbed.host import Host
 from testbed.sessions import close_session
 from testbed.state import StateDirectory, base
+from testbed.status import Status
+
+#: Mutant, and kind of SR.
+Key = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,53 +63,51 @@ class Caught:
     seconds: tuple[float, float]
 
 
-def mutants(options: Options) -> bool:
-    """Look for each; whether all were caught.
+def mutants(options: Options) -> Status:
+    """Look for each: passed if all were caught.
 
     Raises:
-        TestbedError: no mutant is called so.
+        TestbedError: no mutant is called so, or shows on such an SR.
     """
     console = Console(highlight=False)
-    jobs = [
-        partial(_catch, mutant, kind, options)
-        for mutant in _chosen(options.names)
-        for kind in mutant.kinds
-        if not options.kinds or kind in options.kinds
-    ]
+    jobs = _jobs(options)
     begun = time.monotonic()
-    found = _all(jobs, options.jobs, console)
-    console.print(_table(found))
-    for one in found:
+    found, broken = run_all(jobs, options.jobs, console, " on ".join)
+    console.print(_table(jobs, found))
+    for one in found.values():
         if one.why:
             _show(console, one)
-    lived = sum(not one.why for one in found)
-    console.print(
-        f"{len(found) - lived} caught, {lived} alive, in {time.monotonic() - begun:.0f} s"
-    )
-    return not lived
+    for key, error in broken.items():
+        console.print(f"{' on '.join(key)} could not be tried: {error}", style="red", markup=False)
+    lived = sum(not one.why for one in found.values())
+    counts = [f"{len(found) - lived} caught", f"{lived} alive"]
+    counts += [f"{len(broken)} could not be tried"] if broken else []
+    console.print(f"{', '.join(counts)}, in {time.monotonic() - begun:.0f} s")
+    return Status.of(failed=bool(lived), broken=bool(broken))
 
 
-def _chosen(names: Sequence[str]) -> list[Mutant]:
+def _jobs(options: Options) -> dict[Key, Callable[[], Caught]]:
+    for name in options.names:
+        if not any(name in mutant.name for mutant in MUTANTS):
+            raise TestbedError(f"no mutant is called {name}")
     chosen = [
-        mutant for mutant in MUTANTS if not names or any(name in mutant.name for name in names)
+        mutant
+        for mutant in MUTANTS
+        if not options.names or any(name in mutant.name for name in options.names)
     ]
-    if not chosen:
-        raise TestbedError(f"no mutant is called {' or '.join(names)}")
-    return chosen
-
-
-def _all(jobs: Sequence[Callable[[], Caught]], workers: int, console: Console) -> list[Caught]:
-    found = []
-    # Not forked: each has threads of a toolstack.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        for future in as_completed([pool.submit(job) for job in jobs]):
-            one = future.result()
-            found.append(one)
-            word = "caught" if one.why else "ALIVE"
-            console.print(f"{word} {one.kind} {one.mutant}", style="dim", markup=False)
-    order = {mutant.name: number for number, mutant in enumerate(MUTANTS)}
-    return sorted(found, key=lambda one: (order[one.mutant], one.kind))
+    known = sorted({kind for mutant in chosen for kind in mutant.kinds})
+    for kind in options.kinds:
+        if kind not in known:
+            raise TestbedError(
+                f"none of these mutants shows on an SR of kind {kind!r}",
+                hint=f"they show on: {', '.join(known)}",
+            )
+    return {
+        (mutant.name, kind): partial(_catch, mutant, kind, options)
+        for mutant in chosen
+        for kind in mutant.kinds
+        if not options.kinds or kind in options.kinds
+    }
 
 
 def _catch(mutant: Mutant, kind: str, options: Options) -> Caught:
@@ -132,9 +133,13 @@ def _catch(mutant: Mutant, kind: str, options: Options) -> Caught:
         state.close()
 
 
-def _table(found: Sequence[Caught]) -> Table:
+def _table(keys: Iterable[Key], found: Mapping[Key, Caught]) -> Table:
     table = Table("wrong driver", "SR", "found", "after", "short after", "steps", "shortest")
-    for one in found:
+    for key in keys:
+        if key not in found:
+            table.add_row(*key, "[bold red]could not run[/]")
+            continue
+        one = found[key]
         first, short = one.seconds
         table.add_row(
             one.mutant,

@@ -16,7 +16,7 @@ import XenAPI
 from scenarios.invariants import check
 from scenarios.machine import Machine, Machines
 from scenarios.oracle import Model
-from scenarios.property.bed import Bed
+from scenarios.property.bed import TROUBLE, Bed
 from scenarios.property.model import World
 from scenarios.property.sight import contents
 from scenarios.property.steps import (
@@ -50,7 +50,7 @@ from xapi.backend import HostError
 #: What no operation but destroying a disk may change.
 _IDENTITY: Final = ("uuid", "location", "name_label", "type", "SR", "sharable", "read_only")
 #: Bytes that a bit of a list of changed blocks stands for.
-_PIECE: Final = 64 << 10
+PIECE: Final = 64 << 10
 #: What VDI.list_changed_blocks answers where it does not know.
 _NO_LIST: Final = ("SR_BACKEND_FAILURE_460", "SR_BACKEND_FAILURE_459")
 _NULL: Final = "OpaqueRef:NULL"
@@ -61,10 +61,12 @@ class Wrong(AssertionError):
 
     Attributes:
         step: number of the step after which it was seen.
+        spoilt: the SR could not be cleared afterwards: nothing can be run on it any more.
     """
 
-    def __init__(self, step: int, what: Sequence[str]) -> None:
+    def __init__(self, step: int, what: Sequence[str], *, spoilt: bool = False) -> None:
         self.step = step
+        self.spoilt = spoilt
         super().__init__("; ".join(what))
 
 
@@ -106,20 +108,36 @@ class Runner:
             Wrong: a step did not end as it must, or left something that must not be.
         """
         begun = time.perf_counter()
-        number, doubtful = 0, True
+        wrong, doubtful, spoilt = None, True, ""
+        try:
+            self._carry_out(program)
+            doubtful = False
+        except Wrong as error:
+            wrong = error
+        finally:
+            self.tally.programs += 1
+            try:
+                self.bed.clear(self._vms.values(), doubtful=doubtful)
+            except TROUBLE as error:
+                spoilt = f"the SR cannot be cleared afterwards: {error}"
+            self._forget()
+            self.tally.seconds += time.perf_counter() - begun
+        if spoilt:  # by what was wrong, which is what counts
+            step, what = (wrong.step, [str(wrong)]) if wrong else (len(program), [])
+            raise Wrong(step, [*what, spoilt], spoilt=True) from wrong
+        if wrong:
+            raise wrong
+
+    def _carry_out(self, program: Program) -> None:
+        number = 0
         try:
             for number, step in enumerate(program):
                 self._step(number, step)
             self._end(len(program))
-            doubtful = False
         except (XenAPI.Failure, TestbedError, HostError, OSError) as error:
             raise Wrong(number, [f"{type(error).__name__}: {error}"]) from error
         finally:
-            self.tally.programs += 1
             self.tally.steps += number + 1
-            self.bed.clear(self._vms.values(), doubtful=doubtful)
-            self._forget()
-            self.tally.seconds += time.perf_counter() - begun
 
     def _forget(self) -> None:
         self.world = World()
@@ -352,7 +370,7 @@ class Runner:
                 if failure.details[0] not in _NO_LIST:
                     raise
                 continue  # no list makes a backup a full copy
-            yield from _untold(name, disk.of, b64decode(listed), disk.content, target.content)
+            yield from untold(name, disk.of, b64decode(listed), disk.content, target.content)
 
     def _must_hold(self, number: int, found: Sequence[str]) -> None:
         if found:
@@ -387,12 +405,15 @@ def run(sr: Repository, restart: Callable[[], None], program: Program) -> None:
     Runner(Bed(sr, restart)).run(program)
 
 
-def _untold(old: str, new: str, listed: bytes, before: Model, after: Model) -> Iterator[str]:
-    """Pieces that differ and are not in a bitmap, whose first piece is the highest bit."""
-    for piece in range(-(-after.size // _PIECE)):
-        at = piece * _PIECE
-        differs = before.piece(at, _PIECE).ljust(_PIECE, b"\0") != after.piece(at, _PIECE)
-        if differs and not listed[piece // 8] & 0x80 >> piece % 8:
+def untold(old: str, new: str, listed: bytes, before: Model, after: Model) -> Iterator[str]:
+    """Pieces that differ and are not in a bitmap, whose first piece is the highest bit.
+
+    A bitmap that ends too early lists nothing of what follows.
+    """
+    for piece in range(-(-after.size // PIECE)):
+        at = piece * PIECE
+        differs = before.piece(at, PIECE).ljust(PIECE, b"\0") != after.piece(at, PIECE)
+        if differs and not int.from_bytes(listed[piece // 8 :][:1]) & 0x80 >> piece % 8:
             yield f"the changes from {old} to {new} leave out byte {at} and what follows"
 
 

@@ -150,6 +150,8 @@ def _shortened(runner: Runner, program: Program, wrong: Wrong, tally: Tally) -> 
 
     def fails(candidate: Program) -> bool:
         nonlocal last
+        if last.spoilt:
+            return False  # nor would any program be carried out from here on
         try:
             runner.run(candidate)
         except Wrong as error:

@@ -13,11 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scenarios.bench import command
 from scenarios.bench.cases import FULL, GIB, QUICK, SMALL, Case, acts
 from scenarios.bench.compare import compare, paired, unpaired
 from scenarios.bench.promises import promises
 from scenarios.bench.results import BadResults, Result, Results, load, of_tree, save
 from scenarios.bench.stand import Counts, Sample, Step, stand
+from testbed.errors import TestbedError
 from testbed.kernel.guestconfig import ROOT
 
 COUNTS = Counts(0, 4, 5, ("vdi_revert",), 1 << 20, (Step("lvm lvcreate", 0.05, 1),))
@@ -152,6 +154,11 @@ def test_what_cannot_run_says_why(arguments: list[str], reason: str) -> None:
     assert done.returncode == 2
     assert reason in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_nothing_to_measure_is_no_success() -> None:
+    with pytest.raises(TestbedError, match="no case is"):
+        command.bench(command.Options(operations=["revert"], cases=["create, 100 GiB"]))
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from scenarios.property import small
+from scenarios.property import command, small
+from scenarios.property.command import Options, mutants
 from scenarios.property.model import World
 from scenarios.property.mutants import MUTANTS, Mutant
 from scenarios.property.steps import Operation
 from testbed.errors import TestbedError
 from testbed.kernel.guestconfig import ROOT
+from testbed.status import Status
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
@@ -69,3 +71,35 @@ def test_small_programs_make_sense_and_are_different(disks: int) -> None:
 
 def test_how_many_small_programs_there_are() -> None:
     assert [small.count(disks) for disks in (1, 2)] == [621, 1261]
+
+
+# --- the command -----------------------------------------------------------------------------
+
+
+def options(*names: str, kinds: tuple[str, ...] = ()) -> Options:
+    return Options(names, kinds, "quick", 1)
+
+
+@pytest.mark.parametrize("kinds", [("floppy",), ("ext",), ("lvhd", "ext")])
+def test_a_kind_on_which_none_shows(kinds: tuple[str, ...]) -> None:
+    with pytest.raises(TestbedError, match="they show on: file, lvhd"):
+        mutants(options(kinds=kinds))
+
+
+def test_a_mutant_that_does_not_show_there() -> None:
+    only = next(mutant for mutant in MUTANTS if mutant.kinds == ("file",))
+    with pytest.raises(TestbedError, match="they show on: file"):
+        mutants(options(only.name, kinds=("lvhd",)))
+    with pytest.raises(TestbedError, match="no mutant is called so"):
+        mutants(options(only.name, "so"))
+
+
+def test_one_that_cannot_be_tried_is_a_row_and_no_success(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stale = Mutant("stale", "revert.py", "no such text", "", kinds=("file",))
+    monkeypatch.setattr(command, "MUTANTS", (stale,))
+    assert mutants(options()) is Status.COULD_NOT_RUN
+    shown = capsys.readouterr().out
+    assert "0 caught, 0 alive, 1 could not be tried" in shown
+    assert "stale on file could not be tried: TestbedError: " in shown

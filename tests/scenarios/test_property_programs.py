@@ -4,13 +4,19 @@ import sys
 from collections.abc import Iterable
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scenarios.oracle import BLOCK
+from scenarios.machine import Machine
+from scenarios.oracle import BLOCK, Span
+from scenarios.oracle import Model as Content
+from scenarios.property.bed import Bed
 from scenarios.property.model import World
+from scenarios.property.runner import PIECE, Runner, untold
+from scenarios.property.search import ProgramFailed, run_all
 from scenarios.property.shrink import shortest
 from scenarios.property.steps import (
     Attach,
@@ -34,6 +40,8 @@ from scenarios.property.steps import (
     operation,
 )
 from scenarios.property.strategies import programs
+from scenarios.storage import Repository
+from testbed.errors import TestbedError
 
 
 def world_after(steps: Iterable[Operation]) -> World:
@@ -162,3 +170,44 @@ def test_a_program_is_a_module(tmp_path: Path) -> None:
         del sys.modules["found"]
     assert program == module.STEPS
     assert "other" in str(module.__doc__)
+
+
+class LostSR(Repository):
+    """Its host does not answer."""
+
+    def __init__(self) -> None:
+        pass
+
+    def create(self, *_args: object, **_options: object) -> NoReturn:
+        raise OSError("no answer")
+
+
+class LostBed(Bed):
+    """And never will again."""
+
+    def __init__(self) -> None:
+        super().__init__(LostSR(), restart=lambda: None)
+        self.asked = 0
+
+    def clear(self, vms: Iterable[Machine], *, doubtful: bool) -> NoReturn:
+        self.asked += 1
+        raise TestbedError("no host boots")
+
+
+def test_an_sr_that_cannot_be_cleared_hides_no_mistake() -> None:
+    """Nor is a program made short where none can be carried out any more."""
+    bed = LostBed()
+    with pytest.raises(ProgramFailed, match=r"OSError: no answer; .* no host boots") as failed:
+        run_all(Runner(bed), [TREE])
+    assert failed.value.program == TREE[:1]
+    assert bed.asked == 1
+
+
+def test_a_list_of_changed_blocks_that_ends_too_early() -> None:
+    before, after = Content(BLOCK), Content(BLOCK)
+    after.write([Span(9 * PIECE, b"x")])
+    listed = bytes([0, 0x40])
+    assert not list(untold("s", "a", listed, before, after))
+    assert list(untold("s", "a", listed[:1], before, after)) == [
+        f"the changes from s to a leave out byte {9 * PIECE} and what follows"
+    ]
