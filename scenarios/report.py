@@ -130,6 +130,10 @@ class Reporter:
         """Pytest itself broke."""
         self._problems.append(str(excrepr))
 
+    def pytest_keyboard_interrupt(self) -> None:
+        """Somebody had enough."""
+        self._problems.append("interrupted")
+
     def pytest_sessionfinish(self) -> None:
         """Show the table, then every failure with all that is known."""
         self._progress.stop()
@@ -150,7 +154,8 @@ class Reporter:
 
         seconds = time.monotonic() - self._started
         repeats = [self._repeat(report) for report in self._results.failures]
-        page(path, self._results, seconds, self._config.getoption("--kernel"), repeats)
+        kernel = self._config.getoption("--kernel")
+        page(path, self._results, seconds, kernel, repeats, self._problems)
 
     def _table(self) -> Table:
         kinds = sorted(self._results.kinds)

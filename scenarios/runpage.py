@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,14 @@ _CLASS = {"passed": "good", "skipped": "soft", "failed": "bad", "error": "bad"}
 _COLOURS = ("--a", "--b", "--c", "--d")
 
 
-def page(path: Path, results: Results, seconds: float, kernel: str, repeats: list[str]) -> None:
+def page(
+    path: Path,
+    results: Results,
+    seconds: float,
+    kernel: str,
+    repeats: list[str],
+    problems: Sequence[str],
+) -> None:
     """Write the page.
 
     Args:
@@ -26,19 +33,31 @@ def page(path: Path, results: Results, seconds: float, kernel: str, repeats: lis
         seconds: that it took, on the clock of the wall.
         kernel: what hosts booted.
         repeats: for each failure the command that repeats it.
+        problems: why not everything ran that should have.
     """
     counts = results.counts
     said = ", ".join(f"{number} {outcome}" for outcome, number in counts.items()) or "nothing ran"
-    bad = bool(results.failures)
     write(
         path,
-        "Scenarios failed" if bad else "Every scenario passed",
+        _title(results, problems),
         f"{said}, in {seconds:.0f} s",
-        _sections(results, kernel, repeats),
+        _sections(results, kernel, repeats, problems),
     )
 
 
-def _sections(results: Results, kernel: str, repeats: list[str]) -> Iterator[Html]:
+def _title(results: Results, problems: Sequence[str]) -> str:
+    if results.failures:
+        return "Scenarios failed"
+    if problems:
+        return "Not every scenario could run"
+    return "Every scenario passed" if results.counts.get("passed") else "No scenario ran"
+
+
+def _sections(
+    results: Results, kernel: str, repeats: list[str], problems: Sequence[str]
+) -> Iterator[Html]:
+    if problems:
+        yield section("Why not everything ran", *(tag("pre", text) for text in problems))
     yield section("By kind of SR", cards(_kind(results, kind) for kind in sorted(results.kinds)))
     if results.failures:
         yield section("What failed", *_failures(results, repeats))

@@ -231,7 +231,7 @@ def _bench(options: argparse.Namespace) -> int:
         if len(options.compare) != 3 or options.compare[0] != "compare":
             raise TestbedError("two files are compared", hint="testbed bench compare OLD NEW")
         old, new = map(Path, options.compare[1:])
-        return PASSED if command.compare_files(old, new, options.threshold / 100) else FAILED
+        return int(command.compare_files(old, new, options.threshold / 100))
     trees = {name: vars(options)[name] for name in ("baseline", "candidate")}
     if (options.baseline is None) != (options.candidate is None):
         raise TestbedError("a comparison needs two trees", hint="--baseline DIR --candidate DIR")
@@ -249,7 +249,7 @@ def _bench(options: argparse.Namespace) -> int:
         json=options.json,
         html=options.html,
     )
-    return PASSED if command.bench(asked) else FAILED
+    return int(command.bench(asked))
 
 
 def _crash(options: argparse.Namespace) -> int:
@@ -267,8 +267,8 @@ def _crash(options: argparse.Namespace) -> int:
         html=options.html,
     )
     if options.random or options.fist:
-        return PASSED if command.cut(asked, options.random or 0) else FAILED
-    return PASSED if command.explore(asked) else FAILED
+        return int(command.cut(asked, options.random or 0))
+    return int(command.explore(asked))
 
 
 def _scenario_directory() -> Path:

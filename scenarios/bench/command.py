@@ -22,6 +22,7 @@ from scenarios.parallel import run_all
 from scenarios.plugin import DEFAULT_KINDS
 from testbed.errors import TestbedError
 from testbed.provision import RECIPES
+from testbed.status import Status
 
 #: Turns that each case gets: of one tree, and at most where two are compared.
 _ROUNDS: Final = {"quick": 3, "full": 9, "compare": 40}
@@ -60,8 +61,8 @@ class Options:
     html: Path | None = None
 
 
-def bench(options: Options) -> bool:
-    """Measure, show, keep; whether nothing got worse, where two trees are compared."""
+def bench(options: Options) -> Status:
+    """Measure, show, keep; failed if something got worse, where two trees are compared."""
     console = _console()
     begun = time.monotonic()
     jobs = {plan.kind: partial(run, plan) for plan in _plans(options)}
@@ -76,22 +77,22 @@ def bench(options: Options) -> bool:
         save(options.json, results)
     if options.trees:
         comparisons = _confirmed(_in_turns(results), options, console)
-        fine = _show_comparisons(console, comparisons, options.threshold)
+        worse = _show_comparisons(console, comparisons, options.threshold)
         if options.html is not None:
-            html.comparison_page(options.html, results, comparisons, options.threshold)
+            html.comparison_page(options.html, results, comparisons, options.threshold, broken)
     else:
-        fine = True
+        worse = False
         show(console, results.results)
-        if options.html is not None and results.results:
-            html.page(options.html, results)
+        if options.html is not None:
+            html.page(options.html, results, broken)
     for kind, error in broken.items():
         console.print(f"{kind} could not be measured: {error}", style="red", markup=False)
     console.print(f"{len(results.results)} results in {time.monotonic() - begun:.1f} s")
-    return fine and not broken
+    return Status.of(failed=worse, broken=bool(broken) or not results.results)
 
 
-def compare_files(old: Path, new: Path, threshold: float) -> bool:
-    """Show what differs between two runs; whether nothing got worse.
+def compare_files(old: Path, new: Path, threshold: float) -> Status:
+    """Show what differs between two runs; failed if something got worse.
 
     Raises:
         BadResults: a file is none of ours.
@@ -106,7 +107,7 @@ def compare_files(old: Path, new: Path, threshold: float) -> bool:
     comparisons = compare_all(_only_tree(before), _only_tree(now), in_turns=False)
     if not comparisons:
         raise TestbedError(f"{old} and {new} have no case in common")
-    return _show_comparisons(console, comparisons, threshold)
+    return Status.of(failed=_show_comparisons(console, comparisons, threshold), broken=False)
 
 
 def _only_tree(found: Results) -> dict[tuple[str, Case], Result]:
@@ -221,6 +222,7 @@ def _show_promises(console: Console, given: Sequence[Promise]) -> None:
 def _show_comparisons(
     console: Console, comparisons: Sequence[Comparison], threshold: float
 ) -> bool:
+    """Print the table; whether something got worse."""
     table = Table("", "operation", title="candidate over baseline", title_justify="left")
     for heading in ("time (95 %)", "counted"):
         table.add_column(heading, no_wrap=True)
@@ -234,6 +236,6 @@ def _show_comparisons(
     worse = [f"{one.kind}: {one.case}" for one in comparisons if one.regressed(threshold)]
     if worse:
         console.print(f"[bold red]{len(worse)} regressions[/]: {'; '.join(worse)}")
-    else:
+    elif comparisons:
         console.print(f"[green]no regression[/] above {100 * threshold:g} %")
-    return not worse
+    return bool(worse)

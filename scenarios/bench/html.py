@@ -1,7 +1,7 @@
 """The page of a run: `testbed bench --html FILE`."""
 
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +16,9 @@ from scenarios.pages.chain import picture
 from scenarios.pages.page import Html, cards, facts, join, legend, section, table, tag, write
 from scenarios.pages.plots import Point, Series
 
+#: Kinds of SR that could not be measured, and why.
+Broken = Mapping[str, BaseException]
+
 _MAIN, _OTHER = "--main", "--other"
 #: Where the time of a revert goes -> colour.
 _PARTS: Final = {
@@ -27,19 +30,22 @@ _PARTS: Final = {
 _PREFIXES: Final = {"lvm": "LVM", "fsync": "syncs", "xapi": "calls of the toolstack"}
 
 
-def page(path: Path, found: Results) -> None:
+def page(path: Path, found: Results, broken: Broken) -> None:
     """Write what one tree of drivers costs."""
     kinds = list(dict.fromkeys(result.kind for result in found.results))
     lead = f"{len(found.results)} measurements on {len(kinds)} kinds of SR, {_where(found)}"
-    write(path, "What storage operations cost", lead, _sections(found, kinds))
+    sections = (*_what_is_missing(broken), *_sections(found, kinds))
+    write(path, "What storage operations cost", lead, sections)
 
 
 def comparison_page(
-    path: Path, found: Results, comparisons: Sequence[Comparison], threshold: float
+    path: Path,
+    found: Results,
+    comparisons: Sequence[Comparison],
+    threshold: float,
+    broken: Broken,
 ) -> None:
     """Write how two trees of drivers compare."""
-    worse = [one for one in comparisons if one.regressed(threshold)]
-    verdict = f"{len(worse)} regressions" if worse else "No regression"
     lead = f"{len(comparisons)} cases, in turns A B B A, {_where(found)}"
     rows = [
         (
@@ -53,13 +59,29 @@ def comparison_page(
     headings = ("SR", "operation", "candidate over baseline (95 %)", "counted")
     write(
         path,
-        f"{verdict} above {100 * threshold:g} %",
+        _verdict(comparisons, threshold, broken),
         lead,
         (
+            *_what_is_missing(broken),
             section("Every case", table(headings, rows)),
             section("Where it was measured", facts(found.environment)),
         ),
     )
+
+
+def _verdict(comparisons: Sequence[Comparison], threshold: float, broken: Broken) -> str:
+    worse = sum(one.regressed(threshold) for one in comparisons)
+    if worse:
+        return f"{worse} regressions above {100 * threshold:g} %"
+    if broken or not comparisons:
+        return "Not everything could be compared"
+    return f"No regression above {100 * threshold:g} %"
+
+
+def _what_is_missing(broken: Broken) -> Iterator[Html]:
+    if broken:
+        lines = (tag("pre", f"{kind}: {error}") for kind, error in broken.items())
+        yield section("What could not be measured", *lines)
 
 
 def _where(found: Results) -> str:

@@ -20,6 +20,7 @@ from scenarios.crash.page import page
 from scenarios.parallel import run_all
 from testbed.errors import TestbedError
 from testbed.provision import RECIPES
+from testbed.status import Status
 
 #: Most room first: they take longest.
 KINDS: Final = ("lvhd", "ext", "file")
@@ -79,8 +80,8 @@ def cut_one(kind: str, case: str, options: Options, count: int) -> Cuts:
         return cutter.at_points()
 
 
-def explore(options: Options) -> bool:
-    """Explore, show the table and the failures; whether there was none."""
+def explore(options: Options) -> Status:
+    """Explore, show the table and the failures; passed if there was none."""
     console = Console(highlight=False)
     begun = time.monotonic()
     jobs = {key: partial(explore_one, *key, options) for key in _pairs(options)}
@@ -95,10 +96,11 @@ def explore(options: Options) -> bool:
     console.print(summary, markup=False)
     if options.html is not None:
         page(options.html, results, broken, summary)
-    return not broken and not any(result.failures for result in results.values())
+    failed = any(result.failures for result in results.values())
+    return Status.of(failed=failed, broken=bool(broken))
 
 
-def cut(options: Options, count: int) -> bool:
+def cut(options: Options, count: int) -> Status:
     """Cut the power of hosts that work, `count` times in all, or with 0 at every FIST point."""
     console = Console(highlight=False)
     begun = time.monotonic()
@@ -127,7 +129,8 @@ def cut(options: Options, count: int) -> bool:
         f"{sum(len(cuts.failures) for cuts in results.values())} failures "
         f"in {time.monotonic() - begun:.1f} s"
     )
-    return not broken and not any(cuts.failures for cuts in results.values())
+    failed = any(cuts.failures for cuts in results.values())
+    return Status.of(failed=failed, broken=bool(broken))
 
 
 def _pairs(options: Options) -> list[Key]:

@@ -22,9 +22,17 @@ def page(
         broken: what could not be explored.
         summary: what the terminal says at the end.
     """
+    write(path, _title(results, broken), summary.splitlines()[0], _sections(results, broken))
+
+
+def _title(results: Mapping[Key, Result], broken: Mapping[Key, BaseException]) -> str:
     failed = sum(len(result.failures) for result in results.values())
-    title = f"{failed} power cuts lose something" if failed else "Every power cut is survived"
-    write(path, title, summary.splitlines()[0], _sections(results, broken))
+    if failed:
+        return f"{failed} power cuts lose something"
+    if broken:
+        return "Not every operation could be explored"
+    cut = any(result.states for result in results.values())
+    return "Every power cut is survived" if cut else "No power was cut"
 
 
 def _sections(results: Mapping[Key, Result], broken: Mapping[Key, BaseException]) -> Iterator[Html]:

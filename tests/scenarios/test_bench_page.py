@@ -17,6 +17,7 @@ from scenarios.bench.cases import GIB, SMALL, Case
 from scenarios.bench.compare import compare
 from scenarios.bench.results import Result, Results
 from scenarios.bench.stand import Counts, Sample, Step
+from scenarios.crash import page as crashpage
 from scenarios.pages.chain import Node, picture
 from scenarios.pages.page import plain, tag
 from scenarios.report import Results as Outcomes
@@ -55,7 +56,7 @@ def run_of(found: list[Result]) -> Results:
 @pytest.fixture
 def page(tmp_path: Path) -> Path:
     path = tmp_path / "page.html"
-    html.page(path, run_of(results()))
+    html.page(path, run_of(results()), {})
     return path
 
 
@@ -101,7 +102,7 @@ def test_the_page_stands_alone(page: Path) -> None:
 def test_two_trees(tmp_path: Path) -> None:
     old, new = results("baseline"), results("candidate", slower=1.3)
     pairs = [compare(a, b, in_turns=True) for a, b in zip(old, new, strict=True)]
-    html.comparison_page(tmp_path / "page.html", run_of(old + new), pairs, 0.05)
+    html.comparison_page(tmp_path / "page.html", run_of(old + new), pairs, 0.05, {})
     text = (tmp_path / "page.html").read_text()
     parsed(text)
     assert "5 regressions" in text
@@ -174,11 +175,50 @@ def test_the_page_of_a_failure(tmp_path: Path) -> None:
         user_properties=[("group", "faults"), ("title", "y"), ("sr", "ext")],
     )
     found.add(report)
-    runpage.page(tmp_path / "run.html", found, 1.0, "uml", ["testbed run --keep y"])
+    runpage.page(tmp_path / "run.html", found, 1.0, "uml", ["testbed run --keep y"], [])
     text = (tmp_path / "run.html").read_text()
     parsed(text)
     for expected in ("Scenarios failed", "1 &lt; 2 &amp; more", "panic", "testbed run --keep y"):
         assert expected in text
+
+
+def title(path: Path) -> str:
+    text = path.read_text()
+    parsed(text)
+    return text.partition("<h1>")[2].partition("</h1>")[0]
+
+
+@pytest.mark.parametrize(
+    ("problems", "expected"),
+    [([], "No scenario ran"), (["SyntaxError in <x>"], "Not every scenario could run")],
+)
+def test_a_run_of_nothing_is_no_success(tmp_path: Path, problems: list[str], expected: str) -> None:
+    path = tmp_path / "run.html"
+    runpage.page(path, Outcomes(counts={"skipped": 3}), 1.0, "uml", [], problems)
+    assert title(path) == expected
+    for problem in problems:
+        assert problem.replace("<", "&lt;").replace(">", "&gt;") in path.read_text()
+
+
+def test_what_could_not_be_measured_is_on_the_page(tmp_path: Path) -> None:
+    path, broken = tmp_path / "page.html", {"ext": OSError("no room")}
+    old, new = results("baseline"), results("candidate")
+    pairs = [compare(a, b, in_turns=True) for a, b in zip(old, new, strict=True)]
+    html.comparison_page(path, run_of(old + new), pairs, 0.05, broken)
+    assert title(path) == "Not everything could be compared"
+    assert "ext: no room" in path.read_text()
+    html.comparison_page(path, run_of([]), [], 0.05, {})
+    assert title(path) == "Not everything could be compared"
+    html.page(path, run_of([]), broken)
+    assert "ext: no room" in path.read_text()
+
+
+def test_no_power_cut_is_none_survived(tmp_path: Path) -> None:
+    path = tmp_path / "crash.html"
+    crashpage.page(path, {}, {}, "0 states")
+    assert title(path) == "No power was cut"
+    crashpage.page(path, {}, {("ext", "revert"): OSError("no room")}, "0 states")
+    assert title(path) == "Not every operation could be explored"
 
 
 def test_the_page_of_power_cuts(tmp_path: Path) -> None:
