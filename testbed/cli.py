@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import XenAPI
 
+from testbed.arguments import output_file, positive
 from testbed.errors import TestbedError
 from testbed.status import Status
 
@@ -128,7 +129,9 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     run.add_argument("-x", dest="first", action="store_true", help="stop at the first failure")
     run.add_argument("--keep", action="store_true", help="leave the disks of a failed scenario")
     run.add_argument("--junit", metavar="FILE", help="write a junit file")
-    run.add_argument("--html", metavar="FILE", help="write a page with everything on it")
+    run.add_argument(
+        "--html", type=output_file, metavar="FILE", help="write a page with everything on it"
+    )
     run.add_argument(
         "--profile",
         choices=_PROFILES,
@@ -170,35 +173,36 @@ def _add_mutants(mutants: argparse.ArgumentParser) -> None:
     mutants.add_argument("name", nargs="*", metavar="NAME", help="a part of a mutant's name")
     mutants.add_argument("--sr", action="append", metavar="KIND", help="SR kind: file or lvhd")
     mutants.add_argument("--profile", choices=_PROFILES, default="quick", help="how long to look")
-    mutants.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="hosts side by side")
+    mutants.add_argument(
+        "--jobs", type=positive, default=os.cpu_count() or 1, help="hosts side by side"
+    )
     mutants.set_defaults(work=_mutants)
 
 
 def _mutants(options: argparse.Namespace) -> int:
     _scenario_directory()
     command = import_module("scenarios.property.command")
-    asked = command.Options(
-        names=options.name,
-        kinds=options.sr or (),
-        profile=options.profile,
-        jobs=options.jobs,
-    )
+    asked = command.Options(options.name, options.sr or (), options.profile, options.jobs)
     return int(command.mutants(asked))
 
 
 def _add_crash(crash: argparse.ArgumentParser) -> None:
     crash.add_argument("--sr", action="append", metavar="KIND", help="SR kind; several are fine")
     crash.add_argument("--operation", action="append", metavar="NAME", help="several are fine")
-    crash.add_argument("--states", type=int, default=400, help="of each operation, at most about")
+    crash.add_argument(
+        "--states", type=positive, default=400, help="of each operation, at most about"
+    )
     crash.add_argument("--seed", type=int, default=1, help="what is lost at a cut depends on it")
-    crash.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="hosts side by side")
+    crash.add_argument(
+        "--jobs", type=positive, default=os.cpu_count() or 1, help="hosts side by side"
+    )
     crash.add_argument(
         "--keep", type=Path, default=Path("crashes"), help="where failures are kept (crashes)"
     )
-    crash.add_argument("--html", type=Path, metavar="FILE", help="write a page, too")
+    crash.add_argument("--html", type=output_file, metavar="FILE", help="write a page, too")
     instead = crash.add_mutually_exclusive_group()
     instead.add_argument("--replay", type=Path, metavar="FILE", help="repeat a failure")
-    instead.add_argument("--random", type=int, metavar="N", help="cut a working host N times")
+    instead.add_argument("--random", type=positive, metavar="N", help="cut a working host N times")
     instead.add_argument("--fist", action="store_true", help="cut one at each FIST point")
     crash.set_defaults(work=_crash)
 
@@ -211,10 +215,16 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
     bench.add_argument("--operation", action="append", metavar="NAME", help="several are fine")
     bench.add_argument("--case", action="append", metavar="CASE", help="one row of the table")
     bench.add_argument("--quick", action="store_true", help="fewer cases and turns: 3 minutes")
-    bench.add_argument("--rounds", type=int, default=0, help="turns that each case gets")
-    bench.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="hosts side by side")
-    bench.add_argument("--json", type=Path, metavar="FILE", help="write every measurement down")
-    bench.add_argument("--html", type=Path, metavar="FILE", help="write a page with pictures")
+    bench.add_argument("--rounds", type=positive, default=0, help="turns that each case gets")
+    bench.add_argument(
+        "--jobs", type=positive, default=os.cpu_count() or 1, help="hosts side by side"
+    )
+    bench.add_argument(
+        "--json", type=output_file, metavar="FILE", help="write every measurement down"
+    )
+    bench.add_argument(
+        "--html", type=output_file, metavar="FILE", help="write a page with pictures"
+    )
     trees = {"baseline": "compare the drivers of DIR/srs ...", "candidate": "... with these"}
     for name, text in trees.items():
         bench.add_argument(f"--{name}", type=Path, metavar="DIR", help=text)
@@ -255,6 +265,8 @@ def _bench(options: argparse.Namespace) -> int:
 def _crash(options: argparse.Namespace) -> int:
     _scenario_directory()
     command = import_module("scenarios.crash.command")
+    if options.html and (options.replay or options.random or options.fist):
+        raise TestbedError("--html is a page about states: not with --replay, --random or --fist")
     if options.replay is not None:
         return PASSED if command.replay(options.replay) else FAILED
     asked = command.Options(
@@ -320,7 +332,7 @@ def _pytest(options: argparse.Namespace, directory: Path, chosen: Sequence[str])
         *(["--examples", options.examples] if options.examples else []),
         *(["--driver", str(options.driver.resolve())] if options.driver else []),
         *(["--junit-xml", options.junit] if options.junit else []),
-        *(["--testbed-html", options.html] if options.html else []),
+        *(["--testbed-html", str(options.html)] if options.html else []),
         *(["-n", options.workers] if options.workers not in ("0", "1") else []),
     ]  # fmt: skip
     status = pytest.main(argv)

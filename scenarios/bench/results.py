@@ -111,8 +111,11 @@ def load(path: Path) -> Results:
         head, *lines = (json.loads(line) for line in path.read_text("utf-8").splitlines())
         if head["format"] != _FORMAT:
             raise BadResults(path, f"format {head['format']}, not {_FORMAT}")
-        chains = {kind: _chain(pair) for kind, pair in head["chains"].items()}
-        return Results(dict(head["environment"]), list(map(_result, lines)), chains)
+        environment, pairs = head["environment"], head["chains"]
+        if not isinstance(environment, dict) or not isinstance(pairs, dict):
+            raise BadResults(path, "its environment and chains have no names")
+        chains = {kind: _chain(pair) for kind, pair in pairs.items()}
+        return Results(environment, list(map(_result, lines)), chains)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadResults(path, str(error)) from error
 
@@ -123,6 +126,9 @@ def _chain(pair: Sequence[Sequence[dict[str, str]]]) -> Chain:
 
 
 def _result(line: dict[str, Any]) -> Result:
+    samples = [Sample(**sample) for sample in line["samples"]]
+    if not samples or not all(one.seconds > 0 and one.driver >= 0 for one in samples):
+        raise ValueError("a case without a time")
     counts = line["counts"]
     steps = tuple(Step(**step) for step in counts["steps"])
     return Result(
@@ -130,7 +136,7 @@ def _result(line: dict[str, Any]) -> Result:
         Case(**line["case"]),
         line["tree"],
         Counts(**{**counts, "calls": tuple(counts["calls"]), "steps": steps}),
-        [Sample(**sample) for sample in line["samples"]],
+        samples,
     )
 
 

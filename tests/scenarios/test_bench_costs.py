@@ -136,6 +136,21 @@ def test_other_files_are_no_results(tmp_path: Path, text: str) -> None:
         load(tmp_path / "file")
 
 
+@pytest.mark.parametrize("seconds", [[], [0.0], [math.nan], [-1.0], ["a"]])
+def test_results_without_times_are_none(tmp_path: Path, seconds: list[float]) -> None:
+    save(tmp_path / "file", Results({}, [result(Case("revert"), *seconds)]))
+    with pytest.raises(BadResults):
+        load(tmp_path / "file")
+
+
+@pytest.mark.parametrize("key", ["chains", "environment"])
+def test_results_of_another_shape_are_none(tmp_path: Path, key: str) -> None:
+    head = {"format": 1, "environment": {}, "chains": {}, key: []}
+    (tmp_path / "file").write_text(json.dumps(head))
+    with pytest.raises(BadResults, match="have no names"):
+        load(tmp_path / "file")
+
+
 # --- the command -----------------------------------------------------------------------------
 
 

@@ -128,6 +128,14 @@ def test_auto_takes_the_first_kernel_that_can_run(monkeypatch: pytest.MonkeyPatc
     [
         (["run", "no-such-group"], ["no scenario", "groups:", "revert"]),
         (["run", "--sr", "no-such-kind", "revert"], ["no such SR kind", "lvhd"]),
+        (["run", "--html", "/no/such/place/x.html"], ["--html: there is no directory"]),
+        (["mutants", "--jobs", "0"], ["--jobs: '0' is no number above 0"]),
+        (["crash", "--random", "-1"], ["--random: '-1' is no number above 0"]),
+        (["crash", "--states", "few"], ["--states: 'few' is no number above 0"]),
+        (["crash", "--fist", "--html", "x.html"], ["not with --replay, --random or --fist"]),
+        (["crash", "--html", "/"], ["--html: / is a directory"]),
+        (["bench", "--rounds", "-1"], ["--rounds: '-1' is no number above 0"]),
+        (["bench", "--json", "/no/such/place/x"], ["--json: there is no directory"]),
     ],
 )
 def test_bad_arguments_could_not_run(
