@@ -9,8 +9,10 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -153,7 +155,7 @@ class Reporter:
         from scenarios.runpage import page
 
         seconds = time.monotonic() - self._started
-        repeats = [self._repeat(report) for report in self._results.failures]
+        repeats = [repeat(report, self._config.getoption) for report in self._results.failures]
         kernel = self._config.getoption("--kernel")
         page(path, self._results, seconds, kernel, repeats, self._problems)
 
@@ -184,28 +186,37 @@ class Reporter:
         for title, text in report.sections:
             console.print(f"{title}:", style="bold")
             console.print(text, markup=False)
-        console.print(f"repeat exactly this:\n  $ {self._repeat(report)}", markup=False)
-
-    def _repeat(self, report: pytest.TestReport) -> str:
-        kernel = self._config.getoption("--kernel")
-        kind = described(report)[2]
-        chosen = ["--sr", kind] if kind else []
-        hosts = self._config.getoption("--pool")
-        chosen += ["--pool", str(hosts)] if hosts else []
-        driver = self._config.getoption("--driver")
-        chosen += ["--driver", str(driver)] if driver else []
-        file = Path(str(dict(report.user_properties)["file"]))
-        if file.is_relative_to(_SCENARIOS):
-            command, scenario = "run", report.nodeid.rpartition("scenarios/")[2]
-        else:
-            command, scenario = "replay", str(file)
-        return shlex.join(["testbed", command, *chosen, "--kernel", kernel, "--keep", scenario])
+        command = repeat(report, self._config.getoption)
+        console.print(f"repeat exactly this:\n  $ {command}", markup=False)
 
     def _summary(self) -> str:
         counts = self._results.counts
         words = [f"{counts[outcome]} {outcome}" for outcome in _RANK if counts.get(outcome)]
         seconds = time.monotonic() - self._started
         return f"{', '.join(words) or 'nothing ran'} in {seconds:.1f} s"
+
+
+def repeat(report: pytest.TestReport, option: Callable[[str], Any]) -> str:
+    """The command that does once more what failed.
+
+    Args:
+        report: of the failure.
+        option: the value that an option had, by its name.
+    """
+    kind = described(report)[2]
+    chosen = ["--sr", kind] if kind else []
+    file = Path(str(dict(report.user_properties)["file"]))
+    if file.is_relative_to(_SCENARIOS):
+        command, scenario = "run", report.nodeid.rpartition("scenarios/")[2]
+        passed_on = ["--pool", "--driver", "--examples"]
+        # Of another profile other programs are tried.
+        passed_on += ["--profile"] if option("--profile") != "quick" else []
+    else:
+        command, scenario, passed_on = "replay", str(file), ["--driver"]
+    for name in passed_on:
+        chosen += [name, str(option(name))] if option(name) else []
+    kernel = option("--kernel")
+    return shlex.join(["testbed", command, *chosen, "--kernel", kernel, "--keep", scenario])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

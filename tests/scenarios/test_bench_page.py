@@ -1,6 +1,7 @@
 """The page of a run stands alone, and a browser shows it."""
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from scenarios.crash import page as crashpage
 from scenarios.pages.chain import Node, picture
 from scenarios.pages.page import plain, tag
 from scenarios.report import Results as Outcomes
+from scenarios.report import repeat
 
 BROWSER = shutil.which("chromium-headless-shell") or shutil.which("chromium")
 STEPS = (
@@ -180,6 +182,27 @@ def test_the_page_of_a_failure(tmp_path: Path) -> None:
     parsed(text)
     for expected in ("Scenarios failed", "1 &lt; 2 &amp; more", "panic", "testbed run --keep y"):
         assert expected in text
+
+
+@pytest.mark.parametrize(
+    ("profile", "words"), [("quick", []), ("deep", ["--examples", "/kept", "--profile", "deep"])]
+)
+def test_what_repeats_a_failure_tries_the_same_programs(profile: str, words: list[str]) -> None:
+    given = {"--profile": profile, "--kernel": "uml", "--pool": 0}
+    given |= {"--driver": None, "--examples": "/kept" if profile == "deep" else None}
+    file = str(Path(runpage.__file__).parent / "property/test_programs.py")
+    failure = pytest.TestReport(
+        "scenarios/property/test_programs.py::test_random_programs[ext]",
+        ("test_programs.py", 1, "test_random_programs"),
+        {},
+        "failed",
+        "Wrong",
+        "call",
+        user_properties=[("group", "property"), ("title", "x"), ("sr", "ext"), ("file", file)],
+    )
+    found = shlex.split(repeat(failure, given.__getitem__))
+    test = "property/test_programs.py::test_random_programs[ext]"
+    assert found == ["testbed", "run", "--sr", "ext", *words, "--kernel", "uml", "--keep", test]
 
 
 def title(path: Path) -> str:
