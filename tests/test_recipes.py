@@ -74,6 +74,34 @@ def test_cloud_init_sees_its_own_file() -> None:
     assert set(modules) == {"loop", "dm-mod", "nbd"}
 
 
+def test_cloud_init_runs_on_the_kernel_that_it_installs() -> None:
+    recipe = read("cloud-init.yml")
+    files = {file["path"]: file["content"] for file in recipe["write_files"]}
+    units = [Path(path).name for path in files if path.startswith("/etc/systemd/system/")]
+    commands = [" ".join([line] if isinstance(line, str) else line) for line in recipe["runcmd"]]
+    program = "/usr/local/sbin/sr-testbed"
+    assert f"ExecStart={program}" in files[f"/etc/systemd/system/{units[0]}"].splitlines()
+    assert program not in commands, "that would be the kernel of the image"
+    assert [f"systemctl enable {unit}" for unit in units] == commands[-1:]
+    assert recipe["power_state"] == {"mode": "reboot"}
+    # GRUB's own order would boot the cloud kernel again.
+    other = "apt-get install -y linux-image-amd64 && rm -f /boot/vmlinuz-*-cloud-* && update-grub"
+    assert commands[0] == other
+    bash_takes("\n".join(commands))
+
+
+def test_a_job_of_another_project_knows_what_to_clone() -> None:
+    """$CI_PROJECT_URL would be that project."""
+    job = read("gitlab.yml")[".sr-testbed"]
+    assert job["variables"]["SR_TESTBED_REPOSITORY"] == ""
+    assert "#         SR_TESTBED_REPOSITORY: https://" in (CI / "gitlab.yml").read_text()
+    for address, status in (("", 2), ("https://host/sr-testbed.git", 0)):
+        script = f"SR_TESTBED_REPOSITORY={address}\n{job['script'][0]}\n"
+        done = run("bash", "-e", text=script)
+        assert done.returncode == status
+        assert ("set SR_TESTBED_REPOSITORY" in done.stdout) == bool(status)
+
+
 def test_container_file_names_what_is_there() -> None:
     text = (CI / "Containerfile").read_text()
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
