@@ -78,6 +78,35 @@ class ProgramFailed(AssertionError):
         )
 
 
+class Part(ExampleDatabase):
+    """The part of a database that is about programs of one kind.
+
+    What is kept is made of choices of a strategy: in another one it is another program, which
+    passes, and is forgotten.
+
+    Args:
+        whole: where everything is kept.
+        name: of the part.
+    """
+
+    def __init__(self, whole: ExampleDatabase, name: str) -> None:
+        super().__init__()
+        self._whole = whole
+        self._name = name.encode()
+
+    def save(self, key: bytes, value: bytes) -> None:
+        """See Hypothesis."""
+        self._whole.save(self._name + key, value)
+
+    def fetch(self, key: bytes) -> Iterable[bytes]:
+        """See Hypothesis."""
+        return self._whole.fetch(self._name + key)
+
+    def delete(self, key: bytes, value: bytes) -> None:
+        """See Hypothesis."""
+        self._whole.delete(self._name + key, value)
+
+
 def look(
     runner: Runner, profile: Profile, *, key: str, database: ExampleDatabase | None = None
 ) -> None:
@@ -123,7 +152,7 @@ def _stage(
     test = given(strategy)(attempt)
     configured = settings(
         max_examples=many,
-        database=database,
+        database=None if database is None else Part(database, key),
         deadline=None,
         phases=(Phase.reuse, Phase.generate),
         suppress_health_check=list(HealthCheck),

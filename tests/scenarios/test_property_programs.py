@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import NoReturn
@@ -9,14 +10,15 @@ from typing import NoReturn
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.database import InMemoryExampleDatabase
 
 from scenarios.machine import Machine
 from scenarios.oracle import BLOCK, Span
 from scenarios.oracle import Model as Content
 from scenarios.property.bed import Bed
 from scenarios.property.model import World
-from scenarios.property.runner import PIECE, Runner, untold
-from scenarios.property.search import ProgramFailed, run_all
+from scenarios.property.runner import PIECE, Runner, Wrong, untold
+from scenarios.property.search import Profile, ProgramFailed, look, run_all
 from scenarios.property.shrink import shortest
 from scenarios.property.steps import (
     Attach,
@@ -175,11 +177,38 @@ def test_a_program_is_a_module(tmp_path: Path) -> None:
 class LostSR(Repository):
     """Its host does not answer."""
 
-    def __init__(self) -> None:
-        pass
+    def __init__(self, kind: str = "file") -> None:
+        self.kind = kind
 
     def create(self, *_args: object, **_options: object) -> NoReturn:
         raise OSError("no answer")
+
+
+class Noted(Runner):
+    """Notes programs; those that resize a disk are wrong, if so it is told."""
+
+    def __init__(self, kind: str, wrong: bool) -> None:
+        super().__init__(Bed(LostSR(kind), restart=lambda: None))
+        self.noted: list[Program] = []
+        self.wrong = wrong
+
+    def run(self, program: Program) -> None:
+        self.noted.append(program)
+        if self.wrong and any(isinstance(step, Resize) for step in program):
+            raise Wrong(len(program), ["resized"])
+
+
+def test_programs_that_failed_are_kept_until_they_pass() -> None:
+    """Whatever passes on another kind of SR, or in other stages, in between."""
+    database = InMemoryExampleDatabase()
+    profile = Profile(((20, 12), (20, 30)), power_cuts=False, fixed=True, small=(), every=1)
+    with pytest.raises(ProgramFailed) as first:
+        look(Noted("file", wrong=True), profile, key="file", database=database)
+    look(Noted("lvhd", wrong=False), profile, key="lvhd", database=database)
+    again = Noted("file", wrong=True)
+    with pytest.raises(ProgramFailed):
+        look(again, replace(profile, fixed=False), key="file", database=database)
+    assert again.noted[0] == first.value.found
 
 
 class LostBed(Bed):
