@@ -309,7 +309,7 @@ def test_the_last_sync_fails(disk: Path, journal: Path, again: bool) -> None:
             raise vhd.StorageFailed(self.path, "sync", os.strerror(errno.EIO), errno.EIO)
         sync(self)
 
-    with pytest.MonkeyPatch.context() as patch, taping(disk) as tape:
+    with taping(disk) as tape, pytest.MonkeyPatch.context() as patch:
         patch.setattr(Backing, "sync", failing)
         with pytest.raises(vhd.StorageFailed):
             vhd.resize(disk, 20 * GIB, journal=journal)
